@@ -1,0 +1,378 @@
+//! The executor's side: it alone decides what it takes, fetches what the work needs, runs it, and answers.
+//!
+//! A piece of work goes through `Loading → Fetching → Waiting → Running → Signing → Done`. It is admitted while fewer
+//! than three a slot are under way; it runs when a slot and its memory are free. The lease is between this node and the
+//! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use cid::Cid;
+
+use crate::capability::Role;
+use crate::failure::Failure;
+use crate::function::Function;
+use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
+use crate::io::{Exit, Output, Ticket};
+use crate::membership::Membership;
+use crate::message::{Message, Nack};
+use crate::resources::Resources;
+use crate::scheduler::WORK_PER_SLOT;
+use crate::task::{Done, Outcome, Receipt, Task, Usage};
+use crate::timers::Timers;
+
+/// How long work goes on without a word from its scheduler: three missed renewals.
+const LEASE_SILENCE: Instant = 15 * SECOND;
+/// How long an outcome is kept for a scheduler that has not said that it has it.
+const OUTCOME_KEPT: Instant = 30 * SECOND;
+/// The most outcomes that are kept so; beyond, the oldest are forgotten and the work is done again if it was wanted.
+const OUTCOMES_MAX: usize = 4096;
+/// Manifests that are kept read.
+const FUNCTIONS_MAX: usize = 256;
+
+#[derive(Debug)]
+enum Stage {
+    Loading,
+    Fetching { function: Arc<Function>, since: Instant },
+    Waiting { function: Arc<Function>, usage: Usage },
+    Running { function: Arc<Function>, usage: Usage },
+    Signing { exit: Exit, task: Cid },
+    Done { outcome: Outcome },
+}
+
+#[derive(Debug)]
+struct Work {
+    from: NodeId,
+    lease: u64,
+    task: Task,
+    hints: Vec<NodeId>,
+    stage: Stage,
+    deadline: Instant,
+    heard: Instant,
+    /// False once the scheduler gave it up while it ran: the slot is free when the engine says so, not before.
+    wanted: bool,
+}
+
+/// The work that this node does.
+#[derive(Debug)]
+pub struct Executor {
+    works: BTreeMap<u64, Work>,
+    by_lease: BTreeMap<(NodeId, u64), u64>,
+    waiting: VecDeque<u64>,
+    done: VecDeque<u64>,
+    running: Resources,
+    functions: BTreeMap<Cid, Arc<Function>>,
+    /// Functions whose code and mounts were fetched already.
+    ready: BTreeSet<Cid>,
+    timers: Timers,
+    next: u64,
+    /// What a run takes, in microseconds: a moving average.
+    run_us: u64,
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Executor {
+            works: BTreeMap::new(),
+            by_lease: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            done: VecDeque::new(),
+            running: Resources::default(),
+            functions: BTreeMap::new(),
+            ready: BTreeSet::new(),
+            timers: Timers::default(),
+            next: 0,
+            run_us: 10_000,
+        }
+    }
+}
+
+impl Executor {
+    /// Slots in use, and work that was admitted and has not ended.
+    pub fn load(&self) -> (u32, u32) {
+        (self.running.slots, self.admitted() as u32)
+    }
+
+    /// A scheduler asks for work to be done.
+    #[allow(clippy::too_many_arguments)]
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        lease: u64,
+        task: Task,
+        budget_ms: u64,
+        hints: Vec<NodeId>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        if self.by_lease.contains_key(&(from, lease)) {
+            return self.renew(now, from, lease, out);
+        }
+        if let Err(reason) = self.admit(from, members) {
+            return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } });
+        }
+        self.next += 1;
+        let id = self.next;
+        let deadline = now + budget_ms.min(crate::function::TIMEOUT_MS_MAX) * MILLISECOND;
+        let function = self.functions.get(&task.function).cloned();
+        let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
+        let work = Work { from, lease, task, hints, stage: Stage::Loading, deadline, heard: now, wanted: true };
+        self.works.insert(id, work);
+        self.by_lease.insert((from, lease), id);
+        self.timers.set(id, deadline.min(now + LEASE_SILENCE));
+        out.push(Output::Send { to: from, message: Message::Grant { lease } });
+        match function {
+            Some(function) => self.loaded(now, id, Ok(function), members, out),
+            None => out.push(load),
+        }
+    }
+
+    fn admit(&self, from: NodeId, members: &Membership) -> Result<(), Nack> {
+        let config = &members.config;
+        if !members.trusts(&from) {
+            return Err(Nack::Denied);
+        }
+        if !config.roles.contains(&Role::Executor) {
+            return Err(Nack::Unsuitable);
+        }
+        let room = (config.offers.slots * WORK_PER_SLOT) as usize;
+        if self.admitted() >= room {
+            let ahead = self.admitted() as u64 / u64::from(config.offers.slots.max(1));
+            return Err(Nack::Busy { retry_after_ms: (ahead * self.run_us / MILLISECOND).clamp(1, 10_000) });
+        }
+        Ok(())
+    }
+
+    fn admitted(&self) -> usize {
+        self.works.len() - self.done.len()
+    }
+
+    /// A scheduler says that it still wants the work, or asks what came of it.
+    pub fn renew(&mut self, now: Instant, from: NodeId, lease: u64, out: &mut Vec<Output>) {
+        let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?))) {
+            None => Message::Unknown { lease },
+            Some((_, Work { stage: Stage::Done { outcome }, .. })) => Message::Outcome { lease, outcome: outcome.clone() },
+            Some((id, work)) => {
+                work.heard = now;
+                let wake = work.deadline.min(now + LEASE_SILENCE);
+                self.timers.set(id, wake);
+                Message::Grant { lease }
+            }
+        };
+        out.push(Output::Send { to: from, message });
+    }
+
+    /// The scheduler does not want the work any more, or has its outcome.
+    pub fn drop_lease(&mut self, from: NodeId, lease: u64, out: &mut Vec<Output>) {
+        if let Some(&id) = self.by_lease.get(&(from, lease)) {
+            self.forget(id, out);
+        }
+    }
+
+    /// A peer is gone, and with it whoever wanted its work.
+    pub fn gone(&mut self, peer: NodeId, out: &mut Vec<Output>) {
+        let orphans: Vec<u64> = self.by_lease.range((peer, 0)..=(peer, u64::MAX)).map(|(_, &id)| id).collect();
+        for id in orphans {
+            self.forget(id, out);
+        }
+    }
+
+    /// The manifest is here, or is not to be had.
+    pub fn loaded(
+        &mut self,
+        now: Instant,
+        id: u64,
+        function: Result<Arc<Function>, Failure>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        let function = match function.and_then(|f| f.check_call(&work.task.entry, work.task.args.len()).map(|_| f.clone())) {
+            Ok(function) => function,
+            Err(failure) => return self.end(now, id, Err(failure), out),
+        };
+        let suits = members.config.engines.contains(&function.engine) && members.config.offers.memory >= function.limits.memory;
+        if !suits {
+            let (to, lease) = (work.from, work.lease);
+            self.forget(id, out);
+            return out.push(Output::Send { to, message: Message::Nack { lease, reason: Nack::Unsuitable } });
+        }
+        let ready = self.ready.contains(&work.task.function);
+        let mut roots: Vec<Cid> = work.task.links().collect();
+        if !ready {
+            roots.push(function.code);
+            roots.extend(function.mounts.values());
+        }
+        if self.functions.len() >= FUNCTIONS_MAX && !self.functions.contains_key(&work.task.function) {
+            self.functions.pop_first();
+        }
+        self.functions.insert(work.task.function, function.clone());
+        if roots.is_empty() {
+            work.stage = Stage::Waiting { function, usage: Usage::default() };
+            self.waiting.push_back(id);
+            return self.start_waiting(members, out);
+        }
+        let hints = with(&work.hints, work.from);
+        work.stage = Stage::Fetching { function, since: now };
+        out.push(Output::Fetch { ticket: Ticket::Work(id), roots, recursive: true, hints });
+    }
+
+    /// The code and the arguments are here, or are not to be had.
+    pub fn fetched(&mut self, now: Instant, id: u64, bytes: Result<u64, Failure>, members: &Membership, out: &mut Vec<Output>) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        let Stage::Fetching { function, since } = &work.stage else { return };
+        match bytes {
+            Err(failure) => self.end(now, id, Err(failure), out),
+            Ok(fetched) => {
+                let usage = Usage { fetch_us: now - since, fetched, ..Usage::default() };
+                work.stage = Stage::Waiting { function: function.clone(), usage };
+                if self.ready.len() >= FUNCTIONS_MAX {
+                    self.ready.pop_first();
+                }
+                self.ready.insert(work.task.function);
+                self.waiting.push_back(id);
+                self.start_waiting(members, out);
+            }
+        }
+    }
+
+    /// Starts what waits, in order of arrival, as far as there is room.
+    fn start_waiting(&mut self, members: &Membership, out: &mut Vec<Output>) {
+        let offers = members.config.offers;
+        while let Some(&id) = self.waiting.front() {
+            let Some(work) = self.works.get_mut(&id) else {
+                self.waiting.pop_front();
+                continue;
+            };
+            let Stage::Waiting { function, usage } = &work.stage else {
+                self.waiting.pop_front();
+                continue;
+            };
+            if !offers.less(&self.running).covers(&function.demand()) {
+                return;
+            }
+            self.waiting.pop_front();
+            self.running = self.running.plus(&function.demand());
+            let (function, usage) = (function.clone(), *usage);
+            work.stage = Stage::Running { function: function.clone(), usage };
+            out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
+        }
+    }
+
+    /// The engine is done with a piece of work, wanted or not.
+    pub fn exited(
+        &mut self,
+        now: Now,
+        id: u64,
+        task: Cid,
+        exit: Result<Exit, Failure>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        let Stage::Running { function, usage } = &work.stage else { return };
+        self.running = self.running.less(&function.demand());
+        let usage =
+            Usage { fetch_us: usage.fetch_us, fetched: usage.fetched, ..exit.as_ref().map(|e| e.usage).unwrap_or_default() };
+        self.run_us = self.run_us - self.run_us / 8 + usage.run_us / 8;
+        match exit {
+            _ if !work.wanted => {
+                self.works.remove(&id);
+            }
+            Ok(exit) => {
+                let out_cid = Ok(exit.result);
+                let receipt = Receipt {
+                    iss: members.config.me,
+                    ran: task,
+                    task: work.task.clone(),
+                    out: out_cid,
+                    meta: usage,
+                    at: now.unix_ms,
+                };
+                work.stage = Stage::Signing { exit: Exit { usage, ..exit }, task };
+                out.push(Output::Sign { ticket: Ticket::Work(id), receipt });
+            }
+            Err(failure) => self.end(now.monotonic_us, id, Err(failure), out),
+        }
+        self.start_waiting(members, out);
+    }
+
+    /// The receipt is signed: the work is done.
+    pub fn signed(&mut self, now: Instant, id: u64, receipt: Cid, out: &mut Vec<Output>) {
+        let Some(Work { stage: Stage::Signing { exit, task }, .. }) = self.works.get(&id) else { return };
+        let done = Done { task: *task, result: exit.result, size: exit.size, receipt, usage: exit.usage };
+        out.push(Output::Index { task: done.task, result: done.result, receipt });
+        self.end(now, id, Ok(done), out);
+    }
+
+    /// Answers, and keeps the answer until it is known to have arrived.
+    fn end(&mut self, now: Instant, id: u64, outcome: Outcome, out: &mut Vec<Output>) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
+        work.stage = Stage::Done { outcome };
+        self.timers.set(id, now + OUTCOME_KEPT);
+        self.done.push_back(id);
+        if self.done.len() > OUTCOMES_MAX
+            && let Some(&oldest) = self.done.front()
+        {
+            self.forget(oldest, out);
+        }
+    }
+
+    /// Drops work at whatever stage it is.
+    fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
+        let Some(work) = self.works.remove(&id) else { return };
+        self.by_lease.remove(&(work.from, work.lease));
+        self.timers.clear(id);
+        match work.stage {
+            Stage::Done { .. } => self.done.retain(|other| *other != id),
+            Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
+            Stage::Running { function, usage } => {
+                out.push(Output::Stop { ticket: Ticket::Work(id) });
+                self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
+            }
+            Stage::Waiting { .. } | Stage::Signing { .. } => {}
+        }
+    }
+
+    /// Does what is due: leases that fell silent, deadlines, outcomes that nobody fetched.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
+        while let Some(id) = self.timers.pop(now) {
+            let Some(work) = self.works.get(&id) else { continue };
+            let stage = match work.stage {
+                Stage::Done { .. } => {
+                    self.forget(id, out);
+                    continue;
+                }
+                Stage::Loading | Stage::Fetching { .. } => "fetching",
+                Stage::Waiting { .. } => "waiting for a slot",
+                Stage::Running { .. } | Stage::Signing { .. } => "running",
+            };
+            let expired = work.deadline <= now || now - work.heard >= LEASE_SILENCE;
+            if expired {
+                let failure = Failure::DeadlineExceeded { stage: stage.to_string() };
+                let (to, lease) = (work.from, work.lease);
+                self.forget(id, out);
+                out.push(Output::Send { to, message: Message::Outcome { lease, outcome: Err(failure) } });
+            } else {
+                self.timers.set(id, work.deadline.min(work.heard + LEASE_SILENCE));
+            }
+        }
+    }
+
+    /// When [`Executor::tick`] has something to do again.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+}
+
+/// The claim's hints and the claimer itself, who has read the manifest.
+fn with(hints: &[NodeId], from: NodeId) -> Vec<NodeId> {
+    let mut all = hints.to_vec();
+    if !all.contains(&from) {
+        all.push(from);
+    }
+    all
+}

@@ -1,0 +1,145 @@
+//! The failures that a user can meet: each with a code, a cause, and what to do next.
+
+use alloc::format;
+use alloc::string::String;
+use cid::Cid;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// Why a call, a job or a look-up did not give what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Failure {
+    /// No peer that was asked has the block.
+    NotFound {
+        /// The block that is missing.
+        cid: Cid,
+        /// How many peers were asked.
+        asked: u32,
+    },
+    /// No member that this node trusts can run the function.
+    NoExecutor {
+        /// What the function needs, in words.
+        needed: String,
+        /// How many members are known.
+        seen: u32,
+    },
+    /// Every suitable executor and the queue are full.
+    Overloaded {
+        /// When trying again makes sense, in milliseconds from now.
+        retry_after_ms: u64,
+    },
+    /// The caller is not allowed to do this here.
+    Denied {
+        /// The rule that refused.
+        rule: String,
+        /// The capability that would have allowed it.
+        missing: String,
+    },
+    /// The function is not fit to enter the mesh.
+    Rejected {
+        /// What the checker found.
+        finding: String,
+    },
+    /// The guest ended with an error of its own.
+    FunctionFailed {
+        /// The exit code; 134 for a trap, as a Unix shell reports an abort.
+        exit: i32,
+        /// The end of its standard error, or the trap.
+        stderr: String,
+    },
+    /// The guest went over one of its limits.
+    LimitExceeded {
+        /// `memory`, `time`, `output`, `fuel` or `input`.
+        which: String,
+        /// The limit, in bytes, milliseconds or units of fuel.
+        at: u64,
+    },
+    /// The caller's deadline passed.
+    DeadlineExceeded {
+        /// How far the work had come.
+        stage: String,
+    },
+    /// An argument does not fit the function.
+    BadArgument {
+        /// Its position, from 0; for a wrong count, the first that is missing or too many.
+        index: u32,
+        /// What the function takes there.
+        wanted: String,
+        /// What was given.
+        got: String,
+    },
+    /// The caller took it back.
+    Cancelled,
+    /// A node could not do its part: a disk that is full, an engine that could not start.
+    NodeFailed {
+        /// What went wrong, and where.
+        what: String,
+    },
+}
+
+impl Failure {
+    /// The name under which scripts and the API know this failure.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Failure::NotFound { .. } => "NotFound",
+            Failure::NoExecutor { .. } => "NoExecutor",
+            Failure::Overloaded { .. } => "Overloaded",
+            Failure::Denied { .. } => "Denied",
+            Failure::Rejected { .. } => "Rejected",
+            Failure::FunctionFailed { .. } => "FunctionFailed",
+            Failure::LimitExceeded { .. } => "LimitExceeded",
+            Failure::DeadlineExceeded { .. } => "DeadlineExceeded",
+            Failure::BadArgument { .. } => "BadArgument",
+            Failure::Cancelled => "Cancelled",
+            Failure::NodeFailed { .. } => "NodeFailed",
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Failure::NotFound { asked: 0, .. } => "this node has no peers: join one with --join, or add the content here".into(),
+            Failure::NotFound { .. } => "check the CID, or join a node that holds it".into(),
+            Failure::NoExecutor { .. } => "start a node with the role executor, and trust its key with --trust".into(),
+            Failure::Overloaded { retry_after_ms } => format!("try again in {retry_after_ms} ms"),
+            Failure::Denied { .. } => "ask the node's operator to add your key with --trust (timerose id shows it)".into(),
+            Failure::Rejected { .. } => "mend the module or its manifest, and deploy again".into(),
+            Failure::FunctionFailed { .. } => "read the guest's message above".into(),
+            Failure::LimitExceeded { which, .. } => {
+                format!("raise limits.{which} in the manifest and deploy again, or give it less to do")
+            }
+            Failure::DeadlineExceeded { .. } => "allow more with --timeout".into(),
+            Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
+            Failure::Cancelled => "call again".into(),
+            Failure::NodeFailed { .. } => "the node's log says more; another node may do it".into(),
+        }
+    }
+
+    /// Whether another executor may do better: the fault was the node's, not the work's.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, Failure::NodeFailed { .. } | Failure::Overloaded { .. })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::NotFound { cid, asked } => write!(f, "{cid} was not found; {asked} peers were asked"),
+            Failure::NoExecutor { needed, seen } => write!(f, "no executor for {needed} among {seen} members"),
+            Failure::Overloaded { .. } => write!(f, "all executors and the queue are full"),
+            Failure::Denied { rule, missing } => write!(f, "denied by the rule {rule:?}: {missing} is missing"),
+            Failure::Rejected { finding } => write!(f, "rejected: {finding}"),
+            Failure::FunctionFailed { exit, stderr } if stderr.is_empty() => {
+                write!(f, "the function failed with exit code {exit}")
+            }
+            Failure::FunctionFailed { exit, stderr } => write!(f, "the function failed with exit code {exit}: {stderr}"),
+            Failure::LimitExceeded { which, at } => write!(f, "the function went over its {which} limit of {at}"),
+            Failure::DeadlineExceeded { stage } => write!(f, "the deadline passed while {stage}"),
+            Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
+            Failure::Cancelled => write!(f, "cancelled"),
+            Failure::NodeFailed { what } => write!(f, "a node failed: {what}"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}

@@ -1,0 +1,318 @@
+//! The whole contract between the core and the world: two closed enums.
+//!
+//! An [`Output`] that wants an answer bears a [`Ticket`]; the [`Input`] that answers repeats it.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use cid::Cid;
+
+use crate::capability::Advert;
+use crate::failure::Failure;
+use crate::function::Function;
+use crate::id::NodeId;
+use crate::job::{File, JobDone, JobProgress, JobSpec};
+use crate::message::Message;
+use crate::record::Verified;
+use crate::task::{Done, Receipt, Task, Usage};
+
+/// Names a request of this node's own users: a call, a job, an import.
+pub type Request = u64;
+
+/// Who in the core asked for something, and for which of its items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ticket {
+    /// The scheduler, for a call.
+    Call(u64),
+    /// The executor, for a piece of work.
+    Work(u64),
+    /// The job runner, for a job.
+    Job(u64),
+    /// The job runner, for its question of that number what lies here.
+    JobHave(u64),
+    /// The store keeper, for a batch that a peer asked this node to keep.
+    Hold(NodeId, u64),
+    /// The store keeper, for a peer's question of what lies here.
+    Holds(NodeId, u64),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The time has come that [`Node::next_wakeup`](crate::node::Node::next_wakeup) named, or a node begins.
+    Tick,
+    /// A user asks for a call.
+    Submit {
+        /// Names it.
+        request: Request,
+        /// What is to be run.
+        task: Task,
+        /// How long the user waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A user asks for a job.
+    SubmitJob {
+        /// Names it.
+        request: Request,
+        /// The job's CID.
+        job: Cid,
+        /// What is to be run.
+        spec: JobSpec,
+        /// Whether tasks go where their data lies.
+        locality: bool,
+        /// How long the user waits, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A user takes a request back, or is gone.
+    Cancel {
+        /// Which.
+        request: Request,
+    },
+    /// An import has blocks that belong together and asks where they go.
+    Place {
+        /// The import.
+        request: Request,
+        /// Which group of it.
+        group: u64,
+        /// Decides where.
+        key: Cid,
+        /// The blocks: at most [`crate::message::CIDS_MAX`].
+        cids: Vec<Cid>,
+    },
+    /// A peer said something.
+    Message {
+        /// The authenticated sender.
+        from: NodeId,
+        /// What it said.
+        message: Message,
+    },
+    /// A peer passed adverts on.
+    Adverts {
+        /// The authenticated sender.
+        from: NodeId,
+        /// Verified ones only.
+        adverts: Vec<Verified<Advert>>,
+    },
+    /// The first connection to a peer stands.
+    PeerUp {
+        /// Who.
+        peer: NodeId,
+    },
+    /// The last connection to a peer is gone.
+    PeerGone {
+        /// Who.
+        peer: NodeId,
+    },
+    /// A measured round trip.
+    Rtt {
+        /// With whom.
+        peer: NodeId,
+        /// Microseconds.
+        us: u64,
+    },
+    /// The addresses on which this node can be dialled changed.
+    Listening {
+        /// All of them, as multiaddrs.
+        addrs: Vec<String>,
+    },
+    /// Answer to [`Output::SignAdvert`].
+    AdvertSigned {
+        /// This node's own.
+        advert: Verified<Advert>,
+    },
+    /// Answer to [`Output::Load`].
+    Loaded {
+        /// Who asked.
+        ticket: Ticket,
+        /// The manifest.
+        function: Result<Arc<Function>, Failure>,
+    },
+    /// Answer to [`Output::Fetch`].
+    Fetched {
+        /// Who asked.
+        ticket: Ticket,
+        /// Bytes that came from other nodes.
+        bytes: Result<u64, Failure>,
+    },
+    /// Answer to [`Output::List`].
+    Listed {
+        /// Who asked.
+        ticket: Ticket,
+        /// The files below the root, in path order.
+        files: Result<Vec<File>, Failure>,
+    },
+    /// Answer to [`Output::Have`].
+    Have {
+        /// Who asked.
+        ticket: Ticket,
+        /// One bit a CID, as in [`Message::Held`].
+        bits: Vec<u8>,
+    },
+    /// Answer to [`Output::Start`].
+    Exited {
+        /// Who asked.
+        ticket: Ticket,
+        /// The TaskId.
+        task: Cid,
+        /// What came of it.
+        exit: Result<Exit, Failure>,
+    },
+    /// Answer to [`Output::Sign`].
+    Signed {
+        /// Who asked.
+        ticket: Ticket,
+        /// The receipt's CID; its block is on its way to the disk.
+        receipt: Cid,
+    },
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Say something to a peer. It may get lost; whoever needs an answer keeps a timer.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Pass adverts on to a peer.
+    SendAdverts {
+        /// To whom.
+        to: NodeId,
+        /// The envelopes as they were received.
+        sealed: Vec<Vec<u8>>,
+    },
+    /// Sign what this node says of itself.
+    SignAdvert {
+        /// What it says.
+        advert: Advert,
+    },
+    /// Try to connect.
+    Dial {
+        /// Whom, where it is known.
+        peer: Option<NodeId>,
+        /// Where: any of these multiaddrs.
+        addrs: Vec<String>,
+    },
+    /// Read a function's manifest, from peers where it is not here.
+    Load {
+        /// Who asks.
+        ticket: Ticket,
+        /// Its CID.
+        function: Cid,
+        /// Who is likely to have it.
+        hints: Vec<NodeId>,
+    },
+    /// Bring content here.
+    Fetch {
+        /// Who asks.
+        ticket: Ticket,
+        /// What.
+        roots: Vec<Cid>,
+        /// Whether all that is linked from it is wanted as well.
+        recursive: bool,
+        /// Who is likely to have it.
+        hints: Vec<NodeId>,
+    },
+    /// Stop bringing content here, or running, or whatever the ticket was for. Not answered.
+    Stop {
+        /// Who asked.
+        ticket: Ticket,
+    },
+    /// List the files of a data set.
+    List {
+        /// Who asks.
+        ticket: Ticket,
+        /// A folder or a file.
+        root: Cid,
+    },
+    /// Say which blocks are here.
+    Have {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which.
+        cids: Vec<Cid>,
+    },
+    /// Run a task whose code and arguments are here.
+    Start {
+        /// Who asks.
+        ticket: Ticket,
+        /// The manifest.
+        function: Arc<Function>,
+        /// The task.
+        task: Task,
+        /// Whose task it is: the id depends on it.
+        subject: NodeId,
+    },
+    /// Sign, store and index a receipt.
+    Sign {
+        /// Who asks.
+        ticket: Ticket,
+        /// The statement.
+        receipt: Receipt,
+    },
+    /// Remember which receipt belongs to a result and to a task.
+    Index {
+        /// The TaskId.
+        task: Cid,
+        /// The result.
+        result: Cid,
+        /// The receipt.
+        receipt: Cid,
+    },
+    /// A call ended.
+    Reply {
+        /// Which.
+        request: Request,
+        /// How, and who did it.
+        reply: Result<Answer, Failure>,
+    },
+    /// A job went on.
+    Progress {
+        /// Which.
+        request: Request,
+        /// How far it is.
+        progress: JobProgress,
+    },
+    /// A job ended.
+    JobReply {
+        /// Which.
+        request: Request,
+        /// How.
+        reply: Result<JobDone, Failure>,
+    },
+    /// A group of blocks has its place.
+    Placed {
+        /// The import.
+        request: Request,
+        /// Which group of it.
+        group: u64,
+        /// Where it is; this node itself means: keep it.
+        at: NodeId,
+    },
+}
+
+/// The result of a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The result.
+    pub done: Done,
+    /// Who ran it.
+    pub executor: NodeId,
+    /// How many executors were asked in all.
+    pub claims: u32,
+    /// Microseconds from submission to outcome.
+    pub total_us: u64,
+}
+
+/// What the engine gave: the result is already stored here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// The result's CID.
+    pub result: Cid,
+    /// Its length in bytes.
+    pub size: u64,
+    /// What it took; the fetching is filled in by the core.
+    pub usage: Usage,
+}

@@ -1,0 +1,241 @@
+//! Who is alive and what they offer: the members that this node knows, and whom it should connect to.
+//!
+//! Members come by static joins and by what peers pass on. A new advert is passed to every connected peer once, so that
+//! all members of a connected mesh hear of it; an old one goes no further, so that it dies out.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::capability::{Advert, Role};
+use crate::id::{Instant, NodeId, Now, SECOND};
+use crate::io::Output;
+use crate::message::ADVERTS_MAX;
+use crate::record::Verified;
+use crate::resources::Resources;
+
+/// The most members that are kept. Adverts of further ones are dropped: trusted members are never among those.
+pub const MEMBERS_MAX: usize = 4096;
+/// The first pause before another attempt to connect, doubling up to [`DIAL_PAUSE_MAX`].
+const DIAL_PAUSE: Instant = SECOND / 2;
+const DIAL_PAUSE_MAX: Instant = 30 * SECOND;
+
+/// What a node is configured to be.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This node.
+    pub me: NodeId,
+    /// When the process started: milliseconds since 1970 UTC.
+    pub epoch: u64,
+    /// Where it stands, in the operator's words.
+    pub region: String,
+    /// What it does for others.
+    pub roles: BTreeSet<Role>,
+    /// The engines it has.
+    pub engines: BTreeSet<String>,
+    /// What it offers.
+    pub offers: Resources,
+    /// The keys whose calls it takes and whose answers it believes, besides its own.
+    pub trust: BTreeSet<NodeId>,
+    /// Where to find the mesh: multiaddrs.
+    pub join: Vec<String>,
+}
+
+/// A member as this node sees it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// What it says of itself.
+    pub advert: Verified<Advert>,
+    /// The last round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+    dial: Dialling,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dialling {
+    next: Instant,
+    pause: Instant,
+}
+
+impl Dialling {
+    fn soon() -> Dialling {
+        Dialling { next: 0, pause: DIAL_PAUSE }
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        if self.next > now {
+            return false;
+        }
+        self.next = now + self.pause;
+        self.pause = (self.pause * 2).min(DIAL_PAUSE_MAX);
+        true
+    }
+}
+
+/// The members, this node included.
+#[derive(Debug)]
+pub struct Membership {
+    /// What this node is.
+    pub config: NodeConfig,
+    members: BTreeMap<NodeId, Member>,
+    connected: BTreeSet<NodeId>,
+    joins: Vec<(String, Dialling)>,
+    addrs: Vec<String>,
+    seq: u64,
+}
+
+impl Membership {
+    /// Nobody is known yet, not even this node: its advert has to be signed first.
+    pub fn new(config: NodeConfig) -> Membership {
+        let joins = config.join.iter().map(|addr| (addr.clone(), Dialling::soon())).collect();
+        let (members, connected) = (BTreeMap::new(), BTreeSet::new());
+        Membership { config, members, connected, joins, addrs: Vec::new(), seq: 0 }
+    }
+
+    /// Every member, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.members.iter()
+    }
+
+    /// Whether work and answers of this node are believed.
+    pub fn trusts(&self, node: &NodeId) -> bool {
+        *node == self.config.me || self.config.trust.contains(node)
+    }
+
+    /// Whether messages reach this node now.
+    pub fn reaches(&self, node: &NodeId) -> bool {
+        *node == self.config.me || self.connected.contains(node)
+    }
+
+    /// The trusted members in reach that have a role.
+    pub fn with_role(&self, role: Role) -> impl Iterator<Item = (&NodeId, &Member)> {
+        self.members.iter().filter(move |(id, m)| self.trusts(id) && self.reaches(id) && m.advert.roles.contains(&role))
+    }
+
+    /// The executors in reach that have an engine.
+    pub fn executors<'a>(&'a self, engine: &'a str) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
+        self.with_role(Role::Executor).filter(move |(_, m)| m.advert.engines.iter().any(|e| e == engine))
+    }
+
+    /// The round trip to a member in microseconds: none to oneself, a guess where it was never measured.
+    pub fn rtt_us(&self, node: &NodeId) -> u64 {
+        const UNMEASURED_US: u64 = 100_000;
+        if *node == self.config.me {
+            return 0;
+        }
+        self.members.get(node).and_then(|m| m.rtt_us).unwrap_or(UNMEASURED_US)
+    }
+
+    /// Says on which addresses this node can be dialled, now and from now on.
+    pub fn listening(&mut self, addrs: Vec<String>, out: &mut Vec<Output>) {
+        self.addrs = addrs;
+        self.seq += 1;
+        let config = &self.config;
+        out.push(Output::SignAdvert {
+            advert: Advert {
+                iss: config.me,
+                addrs: self.addrs.clone(),
+                epoch: config.epoch,
+                seq: self.seq,
+                roles: config.roles.iter().copied().collect(),
+                engines: config.engines.iter().cloned().collect(),
+                offers: config.offers,
+                region: config.region.clone(),
+            },
+        });
+    }
+
+    /// Learns adverts that `from` passed on (or this node's own), and passes on those that are news.
+    pub fn learn(&mut self, from: NodeId, adverts: Vec<Verified<Advert>>, out: &mut Vec<Output>) {
+        let mut news = Vec::new();
+        for advert in adverts {
+            let id = advert.iss;
+            let full = self.members.len() >= MEMBERS_MAX && !self.trusts(&id);
+            // Only this node speaks for itself.
+            if !advert.is_sane() || (id == self.config.me && from != id) {
+                continue;
+            }
+            match self.members.get_mut(&id) {
+                Some(known) if !advert.is_newer_than(&known.advert) => continue,
+                Some(known) => {
+                    known.dial = Dialling::soon();
+                    news.push(advert.sealed().to_vec());
+                    known.advert = advert;
+                }
+                None if full => continue,
+                None => {
+                    news.push(advert.sealed().to_vec());
+                    self.members.insert(id, Member { advert, rtt_us: None, dial: Dialling::soon() });
+                }
+            }
+        }
+        if news.is_empty() {
+            return;
+        }
+        for &to in self.connected.iter().filter(|&&peer| peer != from) {
+            out.push(Output::SendAdverts { to, sealed: news.clone() });
+        }
+    }
+
+    /// A peer is in reach: it hears of everybody.
+    pub fn up(&mut self, peer: NodeId, out: &mut Vec<Output>) {
+        self.connected.insert(peer);
+        let sealed: Vec<Vec<u8>> = self.members.values().map(|m| m.advert.sealed().to_vec()).collect();
+        for part in sealed.chunks(ADVERTS_MAX) {
+            out.push(Output::SendAdverts { to: peer, sealed: part.to_vec() });
+        }
+    }
+
+    /// A peer is out of reach. It stays a member: it is dialled again.
+    pub fn gone(&mut self, peer: NodeId) {
+        self.connected.remove(&peer);
+        if let Some(member) = self.members.get_mut(&peer) {
+            member.dial = Dialling::soon();
+        }
+    }
+
+    /// A round trip was measured.
+    pub fn measured(&mut self, peer: NodeId, us: u64) {
+        if let Some(member) = self.members.get_mut(&peer) {
+            // The smoothing of RFC 6298: an eighth of the new sample.
+            member.rtt_us = Some(member.rtt_us.map_or(us, |before| before - before / 8 + us / 8));
+        }
+    }
+
+    /// Dials whom it is time to dial.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        let now = now.monotonic_us;
+        // A join address stands for whoever answers there; it is tried again while nobody is connected.
+        // Every one is tried once, so that a node with two of them ties two meshes together.
+        let alone = self.connected.is_empty();
+        for (addr, dial) in &mut self.joins {
+            if (alone || dial.next == 0) && dial.is_due(now) {
+                out.push(Output::Dial { peer: None, addrs: alloc::vec![addr.clone()] });
+            }
+        }
+        for (id, member) in &mut self.members {
+            let missing = *id != self.config.me && !self.connected.contains(id) && !member.advert.addrs.is_empty();
+            // Of two members the one with the lower id dials, so that they end up with one connection; the other
+            // comes in after a while, in case it cannot be dialled.
+            if missing && (*id > self.config.me || member.dial.pause > 4 * DIAL_PAUSE) {
+                if member.dial.is_due(now) {
+                    out.push(Output::Dial { peer: Some(*id), addrs: member.advert.addrs.clone() });
+                }
+            } else if missing {
+                member.dial.is_due(now);
+            }
+        }
+    }
+
+    /// When [`Membership::tick`] has something to do again.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        let alone = self.connected.is_empty();
+        let joins = self.joins.iter().map(|(_, dial)| dial.next).filter(move |&next| alone || next == 0);
+        let members = self
+            .members
+            .iter()
+            .filter(|(id, m)| **id != self.config.me && !self.connected.contains(id) && !m.advert.addrs.is_empty())
+            .map(|(_, m)| m.dial.next);
+        joins.chain(members).min()
+    }
+}

@@ -1,0 +1,53 @@
+//! Plain values of a service mesh's data plane: so far the retry budget.
+
+use crate::id::Instant;
+
+/// Bounds retries to a fifth of the calls and ten a second, so that a fault does not become a storm (as in Finagle).
+#[derive(Debug)]
+pub struct RetryBudget {
+    milli: u64,
+    at: Instant,
+}
+
+impl RetryBudget {
+    /// A hundred retries, in thousandths.
+    const MAX: u64 = 100_000;
+
+    /// A call was begun: a fifth of a retry is earned.
+    pub fn deposit(&mut self) {
+        self.milli = (self.milli + 200).min(Self::MAX);
+    }
+
+    /// Whether one more retry is allowed now; takes it if so.
+    pub fn withdraw(&mut self, now: Instant) -> bool {
+        self.milli = (self.milli + (now - self.at) / 100).min(Self::MAX);
+        self.at = now;
+        let enough = self.milli >= 1000;
+        if enough {
+            self.milli -= 1000;
+        }
+        enough
+    }
+}
+
+impl Default for RetryBudget {
+    fn default() -> Self {
+        RetryBudget { milli: Self::MAX, at: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::SECOND;
+
+    #[test]
+    fn a_spent_budget_refills_by_ten_a_second_and_by_calls() {
+        let mut budget = RetryBudget::default();
+        let spend = |budget: &mut RetryBudget, now| (0..1000).take_while(|_| budget.withdraw(now)).count();
+        assert_eq!(spend(&mut budget, 0), 100);
+        assert_eq!(spend(&mut budget, SECOND), 10);
+        (0..10).for_each(|_| budget.deposit());
+        assert_eq!(spend(&mut budget, SECOND), 2);
+    }
+}

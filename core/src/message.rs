@@ -1,0 +1,155 @@
+//! What nodes say to each other on a task stream (`/timerose/task/1`): one DAG-CBOR frame a message.
+//!
+//! The stream opens with a [`Session`](crate::capability::Session); a message bears no signature of its own. The wire
+//! carries remaining milliseconds, never wall clocks.
+
+use alloc::vec::Vec;
+use cid::Cid;
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::failure::Failure;
+use crate::id::NodeId;
+use crate::record::{RecordError, from_cbor, to_cbor};
+use crate::task::{ARGS_MAX, Outcome, Task};
+
+/// The largest frame, in bytes.
+pub const FRAME_MAX: usize = 512 * 1024;
+/// The most CIDs of one [`Message::Holds`] or [`Message::Hold`].
+pub const CIDS_MAX: usize = 4096;
+/// The most adverts of one frame.
+pub const ADVERTS_MAX: usize = 48;
+/// The most nodes of which a claim says that they hold its data.
+pub const HINTS_MAX: usize = 8;
+
+/// A frame as it travels: adverts still to be verified, or a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Frame {
+    /// Sealed adverts of the sender and of members that it knows.
+    Adverts(Vec<ByteBuf>),
+    /// Anything else.
+    Message(Message),
+}
+
+/// A message from an authenticated peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Scheduler to executor: will you do this now?
+    Claim {
+        /// Names the work between these two nodes; never used twice by a scheduler.
+        lease: u64,
+        /// What is to be done.
+        task: Task,
+        /// Milliseconds until the caller gives up.
+        budget_ms: u64,
+        /// Nodes that hold the function or its arguments.
+        hints: Vec<NodeId>,
+    },
+    /// Executor: I will.
+    Grant {
+        /// The claim's lease.
+        lease: u64,
+    },
+    /// Executor: I will not.
+    Nack {
+        /// The claim's lease.
+        lease: u64,
+        /// Why.
+        reason: Nack,
+    },
+    /// Executor: this came of it. Repeated upon [`Message::Renew`] until [`Message::Settled`].
+    Outcome {
+        /// The claim's lease.
+        lease: u64,
+        /// What came of it.
+        outcome: Outcome,
+    },
+    /// Executor: I know nothing of this lease (it was lost, or expired).
+    Unknown {
+        /// The lease that was renewed.
+        lease: u64,
+    },
+    /// Scheduler: I have the outcome; forget the lease.
+    Settled {
+        /// The claim's lease.
+        lease: u64,
+    },
+    /// Scheduler: I still want it. Answered by [`Message::Grant`], [`Message::Outcome`] or [`Message::Unknown`].
+    Renew {
+        /// The claim's lease.
+        lease: u64,
+    },
+    /// Scheduler: stop.
+    Cancel {
+        /// The claim's lease.
+        lease: u64,
+    },
+    /// Which of these do you have?
+    Holds {
+        /// Names the question.
+        query: u64,
+        /// At most [`CIDS_MAX`].
+        cids: Vec<Cid>,
+    },
+    /// The answer: one bit a CID, the first in the lowest bit of the first byte.
+    Held {
+        /// The question.
+        query: u64,
+        /// One bit a CID.
+        bits: ByteBuf,
+    },
+    /// Fetch these blocks from me and keep them.
+    Hold {
+        /// Names the batch.
+        batch: u64,
+        /// At most [`CIDS_MAX`].
+        cids: Vec<Cid>,
+    },
+    /// The blocks of a batch are durable here, or are not.
+    Kept {
+        /// The batch.
+        batch: u64,
+        /// Why not.
+        kept: Result<(), Failure>,
+    },
+}
+
+/// Why an executor does not take a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nack {
+    /// Full. Trying again here makes sense after so many milliseconds.
+    Busy {
+        /// Milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The caller is not trusted here.
+    Denied,
+    /// It has no such engine, or not so much memory, or is no executor.
+    Unsuitable,
+}
+
+impl Frame {
+    /// The bytes of a frame.
+    pub fn encode(&self) -> Vec<u8> {
+        to_cbor(self)
+    }
+
+    /// Reads a frame from an untrusted peer: canonical, and every list within its bound.
+    pub fn decode(bytes: &[u8]) -> Result<Frame, RecordError> {
+        if bytes.len() > FRAME_MAX {
+            return Err(RecordError::TooLarge { max: FRAME_MAX });
+        }
+        let frame: Frame = from_cbor(bytes)?;
+        if frame.is_bounded() { Ok(frame) } else { Err(RecordError::Malformed("a list over its bound".into())) }
+    }
+
+    fn is_bounded(&self) -> bool {
+        match self {
+            Frame::Adverts(adverts) => adverts.len() <= ADVERTS_MAX,
+            Frame::Message(Message::Claim { task, hints, .. }) => task.args.len() <= ARGS_MAX && hints.len() <= HINTS_MAX,
+            Frame::Message(Message::Holds { cids, .. } | Message::Hold { cids, .. }) => cids.len() <= CIDS_MAX,
+            Frame::Message(Message::Held { bits, .. }) => bits.len() <= CIDS_MAX / 8,
+            Frame::Message(_) => true,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! The node: routes every input to the machine that it is for, and nothing else.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use crate::executor::Executor;
+use crate::id::{MILLISECOND, NodeId, Now};
+use crate::io::{Input, Output, Ticket};
+use crate::membership::{Membership, NodeConfig};
+use crate::message::Message;
+use crate::runner::{NewJob, Runner};
+use crate::scheduler::{Call, Origin, Scheduler};
+use crate::store::Store;
+use crate::view::{MemberView, View};
+
+/// The most turns that a node's messages to itself may take in one call of [`Node::handle`]: a call on one's own
+/// executor takes five.
+const SELF_TURNS_MAX: usize = 4096;
+
+/// One node's decisions. Call [`Node::handle`] with every input, and with [`Input::Tick`] when
+/// [`Node::next_wakeup`] has come; carry out every output.
+#[derive(Debug)]
+pub struct Node {
+    members: Membership,
+    scheduler: Scheduler,
+    executor: Executor,
+    runner: Runner,
+    store: Store,
+}
+
+impl Node {
+    /// A node that knows nobody yet. It joins upon the first [`Input::Tick`].
+    pub fn new(config: NodeConfig) -> Node {
+        let epoch = config.epoch;
+        Node {
+            members: Membership::new(config),
+            scheduler: Scheduler::new(epoch),
+            executor: Executor::default(),
+            // Apart from the scheduler's numbers, which answer to the same messages.
+            runner: Runner::new(1 << 62),
+            store: Store::new(epoch),
+        }
+    }
+
+    /// Decides upon one input. Outputs are appended in the order in which they are to be carried out.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let me = self.members.config.me;
+        let mut inputs = VecDeque::from(vec![input]);
+        for _ in 0..SELF_TURNS_MAX {
+            let Some(input) = inputs.pop_front() else { return };
+            let mut outputs = Vec::new();
+            self.route(now, input, &mut outputs);
+            self.finish(now, &mut outputs);
+            // What a node says to itself takes the same route without the wire.
+            for output in outputs {
+                match output {
+                    Output::Send { to, message } if to == me => inputs.push_back(Input::Message { from: me, message }),
+                    output => out.push(output),
+                }
+            }
+        }
+    }
+
+    /// When [`Input::Tick`] is due, on the monotonic clock.
+    pub fn next_wakeup(&self) -> Option<u64> {
+        [
+            self.members.next_wakeup(),
+            self.scheduler.next_wakeup(),
+            self.executor.next_wakeup(),
+            self.runner.next_wakeup(),
+            self.store.next_wakeup(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// What may be shown of this node.
+    pub fn view(&self) -> View {
+        let members = self.members.iter().map(|(id, member)| {
+            let advert = &member.advert;
+            let view = MemberView {
+                addrs: advert.addrs.clone(),
+                region: advert.region.clone(),
+                roles: advert.roles.clone(),
+                engines: advert.engines.clone(),
+                offers: advert.offers,
+                rtt_us: member.rtt_us,
+                connected: self.members.reaches(id),
+                trusted: self.members.trusts(id),
+            };
+            (*id, view)
+        });
+        let (calls, calls_waiting) = self.scheduler.load();
+        let (slots_used, work) = self.executor.load();
+        View {
+            me: self.members.config.me,
+            members: members.collect(),
+            calls,
+            calls_waiting,
+            jobs: self.runner.len(),
+            slots_used,
+            work,
+        }
+    }
+
+    fn route(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let (clock, members) = (now.monotonic_us, &mut self.members);
+        match input {
+            Input::Tick => self.tick(now, out),
+            Input::Submit { request, task, timeout_ms } => {
+                let deadline = clock + timeout_ms * MILLISECOND;
+                let origin = Origin::Request(request);
+                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0 };
+                self.scheduler.submit(clock, call, members, out);
+            }
+            Input::SubmitJob { request, job, spec, locality, timeout_ms } => {
+                let deadline = clock + timeout_ms * MILLISECOND;
+                self.runner.submit(clock, NewJob { request, job, spec, locality, deadline }, out);
+            }
+            Input::Cancel { request } => {
+                self.scheduler.cancel(Origin::Request(request), out);
+                self.runner.cancel(request, &mut self.scheduler, out);
+                self.store.cancel(request);
+            }
+            Input::Place { request, group, key, cids } => self.store.place(clock, request, group, key, cids, members, out),
+            Input::Message { from, message } => self.message(now, from, message, out),
+            Input::Adverts { from, adverts } => {
+                members.learn(from, adverts, out);
+                self.scheduler.members_changed(clock, members, out);
+            }
+            Input::AdvertSigned { advert } => {
+                members.learn(members.config.me, vec![advert], out);
+                self.scheduler.members_changed(clock, members, out);
+            }
+            Input::PeerUp { peer } => {
+                members.up(peer, out);
+                self.scheduler.members_changed(clock, members, out);
+            }
+            Input::PeerGone { peer } => self.gone(now, peer, out),
+            Input::Rtt { peer, us } => members.measured(peer, us),
+            Input::Listening { addrs } => members.listening(addrs, out),
+            answer => self.answer(now, answer, out),
+        }
+    }
+
+    /// What a driver answers, to whoever asked.
+    fn answer(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let (clock, members) = (now.monotonic_us, &self.members);
+        match input {
+            Input::Loaded { ticket: Ticket::Call(id), function } => self.scheduler.loaded(clock, id, function, members, out),
+            Input::Loaded { ticket: Ticket::Work(id), function } => self.executor.loaded(clock, id, function, members, out),
+            Input::Loaded { ticket: Ticket::Job(id), function } => self.runner.loaded(id, function, out),
+            Input::Fetched { ticket: Ticket::Work(id), bytes } => self.executor.fetched(clock, id, bytes, members, out),
+            Input::Fetched { ticket: Ticket::Hold(from, batch), bytes } => self.store.held(from, batch, bytes, out),
+            Input::Listed { ticket: Ticket::Job(id), files } => self.runner.listed(clock, id, files, members, out),
+            Input::Have { ticket: Ticket::Call(id), bits } => self.scheduler.have(clock, id, &bits, members, out),
+            Input::Have { ticket: Ticket::JobHave(query), bits } => {
+                self.runner.held(clock, members.config.me, query, &bits);
+            }
+            Input::Have { ticket: Ticket::Holds(from, query), bits } => self.store.answer(from, query, bits, out),
+            Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
+            Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, out),
+            // An answer to a ticket that never asks for such a thing.
+            _ => {}
+        }
+    }
+
+    fn message(&mut self, now: Now, from: NodeId, message: Message, out: &mut Vec<Output>) {
+        let (clock, members) = (now.monotonic_us, &self.members);
+        match message {
+            Message::Claim { lease, task, budget_ms, hints } => {
+                self.executor.claim(clock, from, lease, task, budget_ms, hints, members, out);
+            }
+            Message::Renew { lease } => self.executor.renew(clock, from, lease, out),
+            Message::Settled { lease } | Message::Cancel { lease } => self.executor.drop_lease(from, lease, out),
+            Message::Grant { lease } => self.scheduler.granted(clock, from, lease),
+            Message::Nack { lease, reason } => self.scheduler.nacked(clock, from, lease, reason, members, out),
+            Message::Outcome { lease, outcome } => self.scheduler.outcome(clock, from, lease, outcome, members, out),
+            Message::Unknown { lease } => self.scheduler.unknown(clock, from, lease, members, out),
+            Message::Holds { query, cids } => self.store.asked(from, query, cids, members, out),
+            Message::Held { query, bits } => {
+                let theirs = self.scheduler.held(clock, from, query, &bits, members, out);
+                if !theirs {
+                    self.runner.held(clock, from, query, &bits);
+                }
+            }
+            Message::Hold { batch, cids } => self.store.hold(from, batch, cids, members, out),
+            Message::Kept { batch, kept } => self.store.kept(clock, from, batch, kept, members, out),
+        }
+    }
+
+    fn gone(&mut self, now: Now, peer: NodeId, out: &mut Vec<Output>) {
+        let clock = now.monotonic_us;
+        self.members.gone(peer);
+        self.executor.gone(peer, out);
+        self.scheduler.gone(clock, peer, &self.members, out);
+        self.runner.gone(peer);
+        self.store.gone(clock, peer, &self.members, out);
+    }
+
+    fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
+        let clock = now.monotonic_us;
+        self.members.tick(now, out);
+        self.executor.tick(clock, out);
+        self.scheduler.tick(clock, &self.members, out);
+        self.runner.tick(clock, &mut self.scheduler, out);
+        self.store.tick(clock, &self.members, out);
+    }
+
+    /// Hands settled calls to whoever made them, until nothing more comes of it.
+    fn finish(&mut self, now: Now, out: &mut Vec<Output>) {
+        let clock = now.monotonic_us;
+        loop {
+            for settled in self.scheduler.take_settled() {
+                match settled.origin {
+                    Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
+                    Origin::Request(request) => {
+                        if let Ok(answer) = &settled.result {
+                            let done = &answer.done;
+                            out.push(Output::Index { task: done.task, result: done.result, receipt: done.receipt });
+                        }
+                        out.push(Output::Reply { request, reply: settled.result });
+                    }
+                }
+            }
+            if !self.runner.is_empty() {
+                self.runner.dispatch(clock, &self.members, &mut self.scheduler, out);
+            }
+            if !self.scheduler.has_settled() {
+                return;
+            }
+        }
+    }
+}

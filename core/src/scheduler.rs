@@ -1,0 +1,598 @@
+//! The invoker's side of a call: load its manifest, find the best executor, claim it, and settle exactly once.
+//!
+//! The executor decides: a claim is granted or refused at once, and a refusal costs one round trip. After two refusals
+//! the call waits in a bounded queue, by deadline. Silence, a lost peer or a forgotten lease is retried elsewhere as
+//! long as the retry budget lasts. See DESIGN §6 for what a caller may rely on.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::failure::Failure;
+use crate::function::Function;
+use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
+use crate::io::{Answer, Output, Request, Ticket};
+use crate::membership::Membership;
+use crate::mesh::RetryBudget;
+use crate::message::{HINTS_MAX, Message, Nack};
+use crate::placement::{Candidate, rank};
+use crate::task::{Outcome, Task};
+use crate::timers::Timers;
+
+/// The most calls that wait for an executor; further ones are refused with [`Failure::Overloaded`].
+pub const QUEUE_MAX: usize = 1024;
+/// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
+pub const WORK_PER_SLOT: u32 = 3;
+/// Refusals in a row before a call is queued.
+const REDIRECTS_MAX: u32 = 2;
+/// Losses (a dead executor, silence) before a call fails.
+const LOSSES_MAX: u32 = 5;
+/// Queued calls that one free place lets have a try.
+const WAKE_MAX: usize = 8;
+/// Executors that are asked which arguments they hold.
+const SHORTLIST_MAX: usize = 8;
+/// How long their answers are waited for.
+const LOCATE_WAIT: Instant = 200 * MILLISECOND;
+/// How long a claim may go unanswered: the answer needs no work, but a loaded machine may be slow to give it.
+const CLAIM_WAIT: Instant = SECOND;
+/// How often a granted lease is renewed, and after how long without a word it counts as lost.
+const RENEW_EVERY: Instant = 5 * SECOND;
+const LEASE_SILENCE: Instant = 15 * SECOND;
+/// How long a young node looks for a first executor before it says that there is none.
+const NOBODY_WAIT: Instant = 2 * SECOND;
+/// What an argument of unknown size counts for in the ranking, in bytes.
+const UNKNOWN_SIZE: u64 = 256 * 1024;
+
+/// On whose behalf a call is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A user of this node.
+    Request(Request),
+    /// A job of this node: its number, and the task's.
+    Job(u64, u32),
+}
+
+/// A call to be made.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// For whom.
+    pub origin: Origin,
+    /// What.
+    pub task: Task,
+    /// Its manifest, where it was read already and the call was checked against it.
+    pub function: Option<Arc<Function>>,
+    /// Until when.
+    pub deadline: Instant,
+    /// Where it should go first, if somebody knows better than the ranking.
+    pub target: Option<NodeId>,
+    /// Who holds the arguments, where that is known; `None`: ask.
+    pub holders: Option<Vec<NodeId>>,
+    /// Bytes of the arguments that are addressed by CID, where that is known.
+    pub bytes: u64,
+}
+
+/// A call that ended.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// For whom.
+    pub origin: Origin,
+    /// How.
+    pub result: Result<Answer, Failure>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The manifest is being read.
+    Loading,
+    /// Executors are being asked what they hold.
+    Locating { asked: BTreeMap<u64, NodeId> },
+    /// No executor has room; not before `from`.
+    Queued { from: Instant },
+    /// An executor was asked.
+    Claimed { node: NodeId, lease: u64 },
+    /// An executor works on it.
+    Granted { node: NodeId, lease: u64, heard: Instant },
+}
+
+#[derive(Debug)]
+struct State {
+    call: Call,
+    phase: Phase,
+    submitted: Instant,
+    claims: u32,
+    redirects: u32,
+    losses: u32,
+    /// Executors that are not asked in this round.
+    passed: BTreeSet<NodeId>,
+    /// Executors that are not asked again, and why.
+    refused: BTreeMap<NodeId, Nack>,
+    /// The last failure that another executor might have spared.
+    last: Option<Failure>,
+}
+
+/// The calls that this node makes.
+#[derive(Debug)]
+pub struct Scheduler {
+    calls: BTreeMap<u64, State>,
+    by_lease: BTreeMap<u64, u64>,
+    by_query: BTreeMap<u64, u64>,
+    queue: BTreeSet<(Instant, u64)>,
+    in_flight: BTreeMap<NodeId, u32>,
+    timers: Timers,
+    budget: RetryBudget,
+    next: u64,
+    settled: Vec<Settled>,
+}
+
+impl Scheduler {
+    /// `epoch` keeps the lease numbers of two lives of a node apart.
+    pub fn new(epoch: u64) -> Scheduler {
+        Scheduler {
+            calls: BTreeMap::new(),
+            by_lease: BTreeMap::new(),
+            by_query: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            timers: Timers::default(),
+            budget: RetryBudget::default(),
+            next: epoch << 20,
+            settled: Vec::new(),
+        }
+    }
+
+    /// Calls that have not ended, and how many of them wait for an executor.
+    pub fn load(&self) -> (usize, usize) {
+        (self.calls.len(), self.queue.len())
+    }
+
+    /// How much more work this scheduler would give an executor now.
+    pub fn room(&self, node: &NodeId, slots: u32) -> u32 {
+        (slots * WORK_PER_SLOT).saturating_sub(self.in_flight(node))
+    }
+
+    /// Takes the calls that ended since the last time.
+    pub fn take_settled(&mut self) -> Vec<Settled> {
+        core::mem::take(&mut self.settled)
+    }
+
+    /// Whether [`Scheduler::take_settled`] would give any.
+    pub fn has_settled(&self) -> bool {
+        !self.settled.is_empty()
+    }
+
+    /// Begins a call.
+    pub fn submit(&mut self, now: Instant, call: Call, members: &Membership, out: &mut Vec<Output>) {
+        // All that has no lease waits: for its manifest, for answers, or for an executor.
+        if self.calls.len() - self.by_lease.len() >= QUEUE_MAX {
+            let result = Err(Failure::Overloaded { retry_after_ms: 1000 });
+            self.settled.push(Settled { origin: call.origin, result });
+            return;
+        }
+        self.budget.deposit();
+        let id = self.number();
+        let loaded = call.function.is_some();
+        if !loaded {
+            out.push(Output::Load { ticket: Ticket::Call(id), function: call.task.function, hints: Vec::new() });
+        }
+        self.timers.set(id, call.deadline);
+        let state = State {
+            call,
+            phase: Phase::Loading,
+            submitted: now,
+            claims: 0,
+            redirects: 0,
+            losses: 0,
+            passed: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            last: None,
+        };
+        self.calls.insert(id, state);
+        if loaded {
+            self.locate(now, id, members, out);
+        }
+    }
+
+    /// The manifest is here, or is not to be had.
+    pub fn loaded(
+        &mut self,
+        now: Instant,
+        id: u64,
+        function: Result<Arc<Function>, Failure>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        let checked = function.and_then(|function| {
+            function.check_call(&state.call.task.entry, state.call.task.args.len())?;
+            Ok(function)
+        });
+        match checked {
+            Err(failure) => self.settle(id, Err(failure), None),
+            Ok(function) => {
+                state.call.function = Some(function);
+                self.locate(now, id, members, out);
+            }
+        }
+    }
+
+    /// Asks who holds the arguments, unless that is known or there is nothing to hold.
+    fn locate(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        let links: Vec<_> = state.call.task.links().collect();
+        if state.call.holders.is_some() || links.is_empty() {
+            return self.place(now, id, members, out);
+        }
+        state.phase = Phase::Locating { asked: BTreeMap::new() };
+        self.timers.set(id, state.call.deadline.min(now + LOCATE_WAIT));
+        out.push(Output::Have { ticket: Ticket::Call(id), cids: links });
+    }
+
+    /// What this node holds of a call's arguments: if not all, the executors are asked.
+    pub fn have(&mut self, now: Instant, id: u64, bits: &[u8], members: &Membership, out: &mut Vec<Output>) {
+        let Some(State { call, phase: Phase::Locating { asked }, .. }) = self.calls.get_mut(&id) else { return };
+        let Some(function) = call.function.clone() else { return };
+        let me = members.config.me;
+        let links: Vec<_> = call.task.links().collect();
+        call.bytes = links.len() as u64 * UNKNOWN_SIZE;
+        if all_set(bits, links.len()) {
+            call.holders.get_or_insert_default().push(me);
+        } else {
+            for (&node, _) in members.executors(&function.engine).filter(|(node, _)| **node != me).take(SHORTLIST_MAX) {
+                self.next += 1;
+                asked.insert(self.next, node);
+                self.by_query.insert(self.next, id);
+                out.push(Output::Send { to: node, message: Message::Holds { query: self.next, cids: links.clone() } });
+            }
+        }
+        if asked.is_empty() {
+            self.place(now, id, members, out);
+        }
+    }
+
+    /// An executor says what it holds. Returns whether the question was this scheduler's.
+    pub fn held(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        query: u64,
+        bits: &[u8],
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let Some(&id) = self.by_query.get(&query) else { return false };
+        let Some(State { call, phase: Phase::Locating { asked }, .. }) = self.calls.get_mut(&id) else { return true };
+        if asked.get(&query) != Some(&from) {
+            return true;
+        }
+        asked.remove(&query);
+        self.by_query.remove(&query);
+        if all_set(bits, call.task.links().count()) {
+            call.holders.get_or_insert_default().push(from);
+        }
+        if asked.is_empty() {
+            self.place(now, id, members, out);
+        }
+        true
+    }
+
+    /// An executor took the work, or still has it.
+    pub fn granted(&mut self, now: Instant, from: NodeId, lease: u64) {
+        let Some((id, state)) = self.by_lease(from, lease) else { return };
+        state.phase = Phase::Granted { node: from, lease, heard: now };
+        let wake = state.call.deadline.min(now + RENEW_EVERY);
+        self.timers.set(id, wake);
+    }
+
+    /// An executor refused.
+    pub fn nacked(&mut self, now: Instant, from: NodeId, lease: u64, reason: Nack, members: &Membership, out: &mut Vec<Output>) {
+        let Some((id, state)) = self.by_lease(from, lease) else { return };
+        let mut pause = 0;
+        match reason {
+            Nack::Busy { retry_after_ms } => {
+                state.passed.insert(from);
+                state.redirects += 1;
+                if state.redirects > REDIRECTS_MAX {
+                    // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
+                    pause = (retry_after_ms * MILLISECOND).clamp(5 * MILLISECOND, SECOND);
+                    state.redirects = 0;
+                    state.passed.clear();
+                }
+            }
+            Nack::Denied | Nack::Unsuitable => {
+                state.refused.insert(from, reason);
+            }
+        }
+        self.release(id);
+        if pause > 0 {
+            self.enqueue(id, now + pause);
+        } else {
+            self.place(now, id, members, out);
+        }
+        self.wake_queue(now, members, out);
+    }
+
+    /// An executor says what came of the work.
+    pub fn outcome(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        lease: u64,
+        outcome: Outcome,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        out.push(Output::Send { to: from, message: Message::Settled { lease } });
+        let Some((id, _)) = self.by_lease(from, lease) else { return };
+        match outcome {
+            Err(failure) if failure.is_retriable() => self.lost(now, id, failure, members, out),
+            Err(failure) => self.settle(id, Err(failure), None),
+            Ok(done) => {
+                let state = &self.calls[&id];
+                let total_us = now - state.submitted;
+                let answer = Answer { done, executor: from, claims: state.claims, total_us };
+                self.settle(id, Ok(answer), None);
+            }
+        }
+        self.wake_queue(now, members, out);
+    }
+
+    /// An executor has forgotten a lease.
+    pub fn unknown(&mut self, now: Instant, from: NodeId, lease: u64, members: &Membership, out: &mut Vec<Output>) {
+        let Some((id, _)) = self.by_lease(from, lease) else { return };
+        self.lost(now, id, Failure::NodeFailed { what: format!("{from} lost the work") }, members, out);
+    }
+
+    /// A peer is gone: what it was doing goes elsewhere at once.
+    pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
+        let hit = |s: &State| match &s.phase {
+            Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
+            Phase::Locating { asked } => asked.values().any(|node| *node == peer),
+            _ => false,
+        };
+        let affected: Vec<u64> = self.calls.iter().filter(|(_, s)| hit(s)).map(|(&id, _)| id).collect();
+        for id in affected {
+            let Some(state) = self.calls.get_mut(&id) else { continue };
+            if let Phase::Locating { asked } = &mut state.phase {
+                asked.retain(|_, node| *node != peer);
+                if asked.is_empty() {
+                    self.place(now, id, members, out);
+                }
+            } else {
+                self.lost(now, id, Failure::NodeFailed { what: format!("{peer} went away") }, members, out);
+            }
+        }
+    }
+
+    /// The user takes a request back.
+    pub fn cancel(&mut self, origin: Origin, out: &mut Vec<Output>) {
+        let found = self.calls.iter().find(|(_, s)| s.call.origin == origin).map(|(&id, _)| id);
+        if let Some(id) = found {
+            self.settle(id, Err(Failure::Cancelled), Some(out));
+        }
+    }
+
+    /// A member came or changed: calls that wait for one may go on.
+    pub fn members_changed(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
+        self.wake_queue(now, members, out);
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
+        while let Some(id) = self.timers.pop(now) {
+            let Some(state) = self.calls.get_mut(&id) else { continue };
+            if state.call.deadline <= now {
+                let stage = state.stage();
+                self.settle(id, Err(Failure::DeadlineExceeded { stage }), Some(out));
+                continue;
+            }
+            match state.phase {
+                Phase::Loading => self.timers.set(id, state.call.deadline),
+                Phase::Locating { .. } | Phase::Queued { .. } => self.place(now, id, members, out),
+                Phase::Claimed { node, lease } => {
+                    out.push(Output::Send { to: node, message: Message::Cancel { lease } });
+                    self.lost(now, id, Failure::NodeFailed { what: format!("{node} did not answer a claim") }, members, out);
+                }
+                Phase::Granted { node, lease, heard } if now - heard < LEASE_SILENCE => {
+                    out.push(Output::Send { to: node, message: Message::Renew { lease } });
+                    self.timers.set(id, state.call.deadline.min(now + RENEW_EVERY));
+                }
+                Phase::Granted { node, lease, .. } => {
+                    out.push(Output::Send { to: node, message: Message::Cancel { lease } });
+                    self.lost(now, id, Failure::NodeFailed { what: format!("{node} fell silent") }, members, out);
+                }
+            }
+        }
+    }
+
+    /// When [`Scheduler::tick`] has something to do again.
+    pub fn next_wakeup(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Claims the best executor for a call, or queues it, or says that there is none.
+    fn place(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
+        self.release(id);
+        let Some(state) = self.calls.get(&id) else { return };
+        let Some(function) = state.call.function.clone() else { return };
+        let holders = state.call.holders.as_deref().unwrap_or_default();
+        let candidates: Vec<Candidate> = members
+            .executors(&function.engine)
+            .filter(|(node, _)| !state.passed.contains(node) && !state.refused.contains_key(node))
+            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0)
+            .map(|(&node, m)| Candidate {
+                node,
+                missing: if holders.contains(&node) { 0 } else { state.call.bytes },
+                rtt_us: members.rtt_us(&node),
+                slots: m.advert.offers.slots,
+                in_flight: self.in_flight(&node),
+            })
+            .collect();
+        let target = candidates.iter().map(|c| c.node).find(|node| state.call.target == Some(*node));
+        match target.or_else(|| rank(candidates).first().map(|c| c.node)) {
+            Some(node) => self.claim(now, id, node, members.config.me, out),
+            None => self.wait_or_fail(now, id, &function.engine, members, out),
+        }
+    }
+
+    fn claim(&mut self, now: Instant, id: u64, node: NodeId, me: NodeId, out: &mut Vec<Output>) {
+        let lease = self.number();
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        self.queue.remove(&(state.call.deadline, id));
+        state.phase = Phase::Claimed { node, lease };
+        state.claims += 1;
+        // A lost target is not asked first again.
+        state.call.target = None;
+        let mut hints: Vec<NodeId> = state.call.holders.iter().flatten().copied().filter(|h| *h != node).collect();
+        hints.truncate(HINTS_MAX - 1);
+        if node != me && !hints.contains(&me) {
+            hints.push(me);
+        }
+        let budget_ms = (state.call.deadline - now) / MILLISECOND;
+        let message = Message::Claim { lease, task: state.call.task.clone(), budget_ms, hints };
+        self.timers.set(id, state.call.deadline.min(now + CLAIM_WAIT));
+        self.by_lease.insert(lease, id);
+        *self.in_flight.entry(node).or_default() += 1;
+        out.push(Output::Send { to: node, message });
+    }
+
+    fn wait_or_fail(&mut self, now: Instant, id: u64, engine: &str, members: &Membership, out: &mut Vec<Output>) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        let mut all = members.executors(engine).peekable();
+        let nobody = all.peek().is_none();
+        let refused_by_all = !nobody && all.all(|(node, _)| state.refused.contains_key(node));
+        if nobody && now < state.submitted + NOBODY_WAIT {
+            let until = state.submitted + NOBODY_WAIT;
+            return self.enqueue(id, until);
+        }
+        if nobody || refused_by_all {
+            let denied = state.refused.iter().find(|(_, why)| **why == Nack::Denied);
+            let failure = match (denied, state.last.take()) {
+                (Some((node, _)), _) => Failure::Denied {
+                    rule: format!("{node} runs work of trusted keys only"),
+                    missing: format!("trust in {}", members.config.me),
+                },
+                (None, Some(failure)) => failure,
+                (None, None) => Failure::NoExecutor { needed: format!("engine {engine}"), seen: members.iter().count() as u32 },
+            };
+            return self.settle(id, Err(failure), Some(out));
+        }
+        // Somebody suits but has no room. Whoever was passed over in this round may be asked in the next.
+        state.passed.clear();
+        state.redirects = 0;
+        self.enqueue(id, now + 20 * MILLISECOND);
+    }
+
+    fn enqueue(&mut self, id: u64, from: Instant) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        state.phase = Phase::Queued { from };
+        self.queue.insert((state.call.deadline, id));
+        self.timers.set(id, from.min(state.call.deadline));
+    }
+
+    /// A place may have become free: the most urgent calls that may try, do.
+    fn wake_queue(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
+        let may_try = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);
+        let due: Vec<u64> =
+            self.queue.iter().map(|&(_, id)| id).filter(|id| self.calls.get(id).is_some_and(may_try)).take(WAKE_MAX).collect();
+        for id in due {
+            self.place(now, id, members, out);
+        }
+    }
+
+    /// An attempt came to nothing through no fault of the work.
+    fn lost(&mut self, now: Instant, id: u64, failure: Failure, members: &Membership, out: &mut Vec<Output>) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        if let Phase::Claimed { node, .. } | Phase::Granted { node, .. } = state.phase {
+            state.passed.insert(node);
+        }
+        state.losses += 1;
+        if state.losses > LOSSES_MAX {
+            return self.settle(id, Err(failure), Some(out));
+        }
+        state.last = Some(failure);
+        self.release(id);
+        if self.budget.withdraw(now) {
+            self.place(now, id, members, out);
+        } else {
+            self.enqueue(id, now + 100 * MILLISECOND);
+        }
+    }
+
+    /// Gives back what the present attempt holds.
+    fn release(&mut self, id: u64) {
+        let Some(state) = self.calls.get_mut(&id) else { return };
+        match core::mem::replace(&mut state.phase, Phase::Queued { from: 0 }) {
+            Phase::Claimed { node, lease } | Phase::Granted { node, lease, .. } => {
+                self.by_lease.remove(&lease);
+                if let Some(count) = self.in_flight.get_mut(&node) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.in_flight.remove(&node);
+                    }
+                }
+            }
+            Phase::Locating { asked } => {
+                for query in asked.keys() {
+                    self.by_query.remove(query);
+                }
+            }
+            Phase::Loading | Phase::Queued { .. } => {}
+        }
+    }
+
+    /// Ends a call, once. With `out`, whoever still works on it is told to stop.
+    fn settle(&mut self, id: u64, result: Result<Answer, Failure>, out: Option<&mut Vec<Output>>) {
+        if let (Some(out), Some(state)) = (out, self.calls.get(&id)) {
+            match state.phase {
+                Phase::Claimed { node, lease } | Phase::Granted { node, lease, .. } => {
+                    out.push(Output::Send { to: node, message: Message::Cancel { lease } });
+                }
+                Phase::Loading => out.push(Output::Stop { ticket: Ticket::Call(id) }),
+                _ => {}
+            }
+        }
+        self.release(id);
+        self.timers.clear(id);
+        if let Some(state) = self.calls.remove(&id) {
+            self.queue.remove(&(state.call.deadline, id));
+            self.settled.push(Settled { origin: state.call.origin, result });
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn in_flight(&self, node: &NodeId) -> u32 {
+        self.in_flight.get(node).copied().unwrap_or(0)
+    }
+
+    /// The call that `from` holds this lease of.
+    fn by_lease(&mut self, from: NodeId, lease: u64) -> Option<(u64, &mut State)> {
+        let id = *self.by_lease.get(&lease)?;
+        let state = self.calls.get_mut(&id)?;
+        match state.phase {
+            Phase::Claimed { node, .. } | Phase::Granted { node, .. } if node == from => Some((id, state)),
+            _ => None,
+        }
+    }
+}
+
+impl State {
+    fn stage(&self) -> String {
+        match &self.phase {
+            Phase::Loading => "loading the function".into(),
+            Phase::Locating { .. } => "locating the arguments".into(),
+            Phase::Queued { .. } => "waiting for an executor".into(),
+            Phase::Claimed { node, .. } => format!("claiming {node}"),
+            Phase::Granted { node, .. } => format!("running on {node}"),
+        }
+    }
+}
+
+fn all_set(bits: &[u8], count: usize) -> bool {
+    (0..count).all(|i| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1))
+}

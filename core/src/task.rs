@@ -1,0 +1,175 @@
+//! A task, its identity, its memo key, and what became of it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use cid::Cid;
+use ipld_core::ipld::Ipld;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::failure::Failure;
+use crate::id::{DAG_CBOR, NodeId, cid_of};
+use crate::record::{Record, Signed, to_cbor};
+
+/// The most inline bytes of one argument; anything larger goes by CID.
+pub const INLINE_MAX: usize = 32 * 1024;
+/// The most arguments of one task.
+pub const ARGS_MAX: usize = 1024;
+/// The semantics under which results may be shared; bumped by hand when a golden result changes, not with the engine.
+pub const PROFILE: &str = "timerose/1";
+
+/// A function, an entry, and ordered arguments.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The function's CID.
+    #[serde(rename = "fn")]
+    pub function: Cid,
+    /// Which entry of it; empty where it has only one.
+    pub entry: String,
+    /// The arguments, in order.
+    pub args: Vec<Arg>,
+    /// Tells apart equal tasks that are meant to run more than once; 0 for pure work.
+    #[serde(default)]
+    pub seq: u64,
+}
+
+/// An argument: content by its address, or a few bytes carried along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arg {
+    /// A UnixFS file or a raw block.
+    Link(Cid),
+    /// At most [`INLINE_MAX`] bytes.
+    Inline(Vec<u8>),
+}
+
+impl Serialize for Arg {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Arg::Link(cid) => cid.serialize(serializer),
+            Arg::Inline(bytes) => serializer.serialize_bytes(bytes),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Arg {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Ipld::deserialize(deserializer)? {
+            Ipld::Link(cid) => Ok(Arg::Link(cid)),
+            Ipld::Bytes(bytes) if bytes.len() <= INLINE_MAX => Ok(Arg::Inline(bytes)),
+            Ipld::Bytes(_) => Err(serde::de::Error::custom("an inline argument over 32 KiB")),
+            _ => Err(serde::de::Error::custom("an argument is a link or bytes")),
+        }
+    }
+}
+
+impl Task {
+    /// The CIDs among the arguments.
+    pub fn links(&self) -> impl Iterator<Item = Cid> + '_ {
+        self.args.iter().filter_map(|a| match a {
+            Arg::Link(cid) => Some(*cid),
+            Arg::Inline(_) => None,
+        })
+    }
+
+    /// The TaskId: the CID of the UCAN task `{sub, cmd, args, nonce}` that `subject` asks for.
+    pub fn id(&self, subject: &NodeId) -> Cid {
+        #[derive(Serialize)]
+        struct UcanTask<'a> {
+            sub: &'a NodeId,
+            cmd: &'static str,
+            args: Args<'a>,
+            nonce: &'a serde_bytes::Bytes,
+        }
+        #[derive(Serialize)]
+        struct Args<'a> {
+            r#fn: Cid,
+            entry: &'a str,
+            args: &'a [Arg],
+        }
+        let nonce = self.seq.to_be_bytes();
+        let nonce = if self.seq == 0 { &[][..] } else { &nonce[..] };
+        let task = UcanTask {
+            sub: subject,
+            cmd: "/timerose/fn/invoke",
+            args: Args { r#fn: self.function, entry: &self.entry, args: &self.args },
+            nonce: serde_bytes::Bytes::new(nonce),
+        };
+        cid_of(DAG_CBOR, &to_cbor(&task))
+    }
+
+    /// What a pure result may be reused under.
+    pub fn memo_key(&self) -> Cid {
+        #[derive(Serialize)]
+        struct Key<'a> {
+            r#fn: Cid,
+            entry: &'a str,
+            args: &'a [Arg],
+            profile: &'static str,
+            /// Reserved: results of different namespaces are never shared.
+            namespace: &'static str,
+        }
+        let key = Key { r#fn: self.function, entry: &self.entry, args: &self.args, profile: PROFILE, namespace: "" };
+        cid_of(DAG_CBOR, &to_cbor(&key))
+    }
+}
+
+/// What a task gave: a result by its CID, or a failure.
+pub type Outcome = Result<Done, Failure>;
+
+/// A result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {
+    /// The TaskId.
+    pub task: Cid,
+    /// The result's CID: that of a file with the same bytes.
+    pub result: Cid,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The CID of the signed receipt.
+    pub receipt: Cid,
+    /// What the run took.
+    pub usage: Usage,
+}
+
+/// What a run took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Microseconds of execution.
+    pub run_us: u64,
+    /// Microseconds of fetching before it.
+    pub fetch_us: u64,
+    /// Bytes that came from other nodes for it.
+    pub fetched: u64,
+    /// Bytes of the arguments.
+    pub input: u64,
+    /// The most guest memory, in bytes.
+    pub memory: u64,
+}
+
+/// A signed statement: this task ran here, and this came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The executor that signs.
+    pub iss: NodeId,
+    /// The TaskId.
+    pub ran: Cid,
+    /// The task itself, so that a receipt explains itself.
+    pub task: Task,
+    /// Deterministic facts only: the result's CID, or the failure's code.
+    pub out: Result<Cid, String>,
+    /// What it took.
+    pub meta: Usage,
+    /// When it ended: milliseconds since 1970 UTC by the executor's clock.
+    pub at: u64,
+}
+
+impl Record for Receipt {
+    const SCHEMA: &'static str = "timerose/receipt";
+    /// A task may carry many inline arguments.
+    const MAX_BYTES: usize = 512 * 1024;
+}
+
+impl Signed for Receipt {
+    fn issuer(&self) -> NodeId {
+        self.iss
+    }
+}
