@@ -94,6 +94,18 @@ impl Executor {
         (self.running.slots, self.admitted() as u32)
     }
 
+    /// What is under way, by table: all zero when there is no work and all outcomes are received or expired.
+    pub fn residue(&self) -> [(&'static str, usize); 6] {
+        [
+            ("work", self.works.len()),
+            ("work by lease", self.by_lease.len()),
+            ("work waiting", self.waiting.len()),
+            ("outcomes", self.done.len()),
+            ("slots used", self.running.slots as usize),
+            ("work timers", usize::from(self.timers.next().is_some())),
+        ]
+    }
+
     /// A scheduler asks for work to be done.
     #[allow(clippy::too_many_arguments)]
     pub fn claim(

@@ -68,16 +68,13 @@ pub enum Input {
         /// Which.
         request: Request,
     },
-    /// An import has blocks that belong together and asks where they go.
+    /// An import has blocks and asks where they go.
     Place {
         /// The import.
         request: Request,
-        /// Which group of it.
-        group: u64,
-        /// Decides where.
-        key: Cid,
-        /// The blocks: at most [`crate::message::CIDS_MAX`].
-        cids: Vec<Cid>,
+        /// For each file the block that decides where it goes, and its blocks; together at most
+        /// [`crate::message::CIDS_MAX`] blocks.
+        files: Vec<(Cid, Vec<Cid>)>,
     },
     /// A peer said something.
     Message {
@@ -282,13 +279,13 @@ pub enum Output {
         /// How.
         reply: Result<JobDone, Failure>,
     },
-    /// A group of blocks has its place.
+    /// Some of an import's blocks have their place.
     Placed {
         /// The import.
         request: Request,
-        /// Which group of it.
-        group: u64,
-        /// Where it is; this node itself means: keep it.
+        /// Which.
+        cids: Vec<Cid>,
+        /// Where they are durable; this node itself means: keep them.
         at: NodeId,
     },
 }

@@ -7,6 +7,7 @@
 #![no_std]
 extern crate alloc;
 
+mod call;
 pub mod capability;
 pub mod executor;
 pub mod failure;

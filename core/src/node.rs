@@ -105,6 +105,14 @@ impl Node {
         }
     }
 
+    /// What is under way, by table, where there is any. A node whose calls, jobs and work have ended has none: what is
+    /// left then is a leak.
+    pub fn residue(&self) -> Vec<(&'static str, usize)> {
+        let (calls, work) = (self.scheduler.residue(), self.executor.residue());
+        let (jobs, store) = (self.runner.residue(), self.store.residue());
+        calls.into_iter().chain(work).chain(jobs).chain(store).filter(|(_, count)| *count > 0).collect()
+    }
+
     fn route(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &mut self.members);
         match input {
@@ -124,7 +132,7 @@ impl Node {
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
             }
-            Input::Place { request, group, key, cids } => self.store.place(clock, request, group, key, cids, members, out),
+            Input::Place { request, files } => self.store.place(clock, request, files, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Adverts { from, adverts } => {
                 members.learn(from, adverts, out);

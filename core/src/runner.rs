@@ -114,6 +114,11 @@ impl Runner {
         self.jobs.is_empty()
     }
 
+    /// What is under way, by table: all zero when no job is.
+    pub fn residue(&self) -> [(&'static str, usize); 2] {
+        [("jobs", self.jobs.len()), ("job queries", self.queries.len())]
+    }
+
     /// Begins a job.
     pub fn submit(&mut self, now: Instant, new: NewJob, out: &mut Vec<Output>) {
         if self.jobs.len() >= JOBS_MAX {

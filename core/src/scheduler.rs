@@ -6,19 +6,20 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+pub use crate::call::{Call, Origin, Settled};
+use crate::call::{Phase, State};
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
-use crate::io::{Answer, Output, Request, Ticket};
+use crate::io::{Answer, Output, Ticket};
 use crate::membership::Membership;
 use crate::mesh::RetryBudget;
 use crate::message::{HINTS_MAX, Message, Nack};
 use crate::placement::{Candidate, rank};
-use crate::task::{Outcome, Task};
+use crate::task::Outcome;
 use crate::timers::Timers;
 
 /// The most calls that wait for an executor; further ones are refused with [`Failure::Overloaded`].
@@ -44,73 +45,6 @@ const LEASE_SILENCE: Instant = 15 * SECOND;
 const NOBODY_WAIT: Instant = 2 * SECOND;
 /// What an argument of unknown size counts for in the ranking, in bytes.
 const UNKNOWN_SIZE: u64 = 256 * 1024;
-
-/// On whose behalf a call is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A user of this node.
-    Request(Request),
-    /// A job of this node: its number, and the task's.
-    Job(u64, u32),
-}
-
-/// A call to be made.
-#[derive(Clone, Debug)]
-pub struct Call {
-    /// For whom.
-    pub origin: Origin,
-    /// What.
-    pub task: Task,
-    /// Its manifest, where it was read already and the call was checked against it.
-    pub function: Option<Arc<Function>>,
-    /// Until when.
-    pub deadline: Instant,
-    /// Where it should go first, if somebody knows better than the ranking.
-    pub target: Option<NodeId>,
-    /// Who holds the arguments, where that is known; `None`: ask.
-    pub holders: Option<Vec<NodeId>>,
-    /// Bytes of the arguments that are addressed by CID, where that is known.
-    pub bytes: u64,
-}
-
-/// A call that ended.
-#[derive(Clone, Debug)]
-pub struct Settled {
-    /// For whom.
-    pub origin: Origin,
-    /// How.
-    pub result: Result<Answer, Failure>,
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// The manifest is being read.
-    Loading,
-    /// Executors are being asked what they hold.
-    Locating { asked: BTreeMap<u64, NodeId> },
-    /// No executor has room; not before `from`.
-    Queued { from: Instant },
-    /// An executor was asked.
-    Claimed { node: NodeId, lease: u64 },
-    /// An executor works on it.
-    Granted { node: NodeId, lease: u64, heard: Instant },
-}
-
-#[derive(Debug)]
-struct State {
-    call: Call,
-    phase: Phase,
-    submitted: Instant,
-    claims: u32,
-    redirects: u32,
-    losses: u32,
-    /// Executors that are not asked in this round.
-    passed: BTreeSet<NodeId>,
-    /// Executors that are not asked again, and why.
-    refused: BTreeMap<NodeId, Nack>,
-    /// The last failure that another executor might have spared.
-    last: Option<Failure>,
-}
 
 /// The calls that this node makes.
 #[derive(Debug)]
@@ -155,6 +89,19 @@ impl Scheduler {
     /// Takes the calls that ended since the last time.
     pub fn take_settled(&mut self) -> Vec<Settled> {
         core::mem::take(&mut self.settled)
+    }
+
+    /// What is under way, by table: all zero when no call is.
+    pub fn residue(&self) -> [(&'static str, usize); 7] {
+        [
+            ("calls", self.calls.len()),
+            ("calls by lease", self.by_lease.len()),
+            ("calls by query", self.by_query.len()),
+            ("calls queued", self.queue.len()),
+            ("executors with work", self.in_flight.len()),
+            ("call timers", usize::from(self.timers.next().is_some())),
+            ("settled calls", self.settled.len()),
+        ]
     }
 
     /// Whether [`Scheduler::take_settled`] would give any.
@@ -577,18 +524,6 @@ impl Scheduler {
         match state.phase {
             Phase::Claimed { node, .. } | Phase::Granted { node, .. } if node == from => Some((id, state)),
             _ => None,
-        }
-    }
-}
-
-impl State {
-    fn stage(&self) -> String {
-        match &self.phase {
-            Phase::Loading => "loading the function".into(),
-            Phase::Locating { .. } => "locating the arguments".into(),
-            Phase::Queued { .. } => "waiting for an executor".into(),
-            Phase::Claimed { node, .. } => format!("claiming {node}"),
-            Phase::Granted { node, .. } => format!("running on {node}"),
         }
     }
 }

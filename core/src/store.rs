@@ -1,10 +1,10 @@
 //! The storage side: where an import's blocks go, and keeping blocks for others.
 //!
-//! Blocks that belong together (one file's) form a group; its key decides by rendezvous which store keeps it. The store
-//! fetches the blocks from here and says when they are durable; if it cannot, the next in the ranking is asked, and this
-//! node itself is the last resort, so that an import never loses a block.
+//! A file's first block is its key: rendezvous decides by it which store keeps the file's blocks. The store fetches them
+//! from here and says when they are durable; if it cannot, the next in the ranking is asked, and this node itself is the
+//! last resort, so that an import never loses a block.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use cid::Cid;
 use serde_bytes::ByteBuf;
@@ -28,11 +28,16 @@ const HOLD_WAIT: Instant = 60 * SECOND;
 #[derive(Debug)]
 struct Batch {
     request: Request,
-    group: u64,
-    cids: Vec<Cid>,
-    /// The stores that are still to be asked.
-    next: VecDeque<NodeId>,
+    files: Vec<(Cid, Vec<Cid>)>,
     at: NodeId,
+    /// Stores that could not take it.
+    passed: BTreeSet<NodeId>,
+}
+
+impl Batch {
+    fn cids(&self) -> Vec<Cid> {
+        self.files.iter().flat_map(|(_, cids)| cids).copied().collect()
+    }
 }
 
 /// The batches that this node places, and those that it fetches for others.
@@ -51,41 +56,65 @@ impl Store {
         Store { batches: BTreeMap::new(), timers: Timers::default(), next: epoch << 20, fetching: 0, questions: 0 }
     }
 
-    /// Finds a place for a group of blocks.
-    #[allow(clippy::too_many_arguments)]
+    /// What is under way, by table: all zero when nothing is being placed, fetched or looked up.
+    pub fn residue(&self) -> [(&'static str, usize); 4] {
+        [
+            ("batches", self.batches.len()),
+            ("batch timers", usize::from(self.timers.next().is_some())),
+            ("batches fetched", self.fetching),
+            ("questions", self.questions),
+        ]
+    }
+
+    /// Finds a place for the blocks of some files.
     pub fn place(
         &mut self,
         now: Instant,
         request: Request,
-        group: u64,
-        key: Cid,
-        cids: Vec<Cid>,
+        files: Vec<(Cid, Vec<Cid>)>,
         members: &Membership,
         out: &mut Vec<Output>,
     ) {
-        let stores = members.with_role(Role::Store).map(|(&node, _)| node);
-        let mut ranked: VecDeque<NodeId> = rendezvous(&key, stores).into();
-        ranked.push_back(members.config.me);
-        self.next += 1;
-        let id = self.next;
-        let at = members.config.me;
-        self.batches.insert(id, Batch { request, group, cids, next: ranked, at });
-        self.ask_next(now, id, members, out);
+        self.place_without(now, request, files, BTreeSet::new(), members, out);
     }
 
-    fn ask_next(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
-        let Some(batch) = self.batches.get_mut(&id) else { return };
+    /// Gives each file to the store that wins its key, except those that were passed over.
+    fn place_without(
+        &mut self,
+        now: Instant,
+        request: Request,
+        files: Vec<(Cid, Vec<Cid>)>,
+        passed: BTreeSet<NodeId>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
         let me = members.config.me;
-        let next = core::iter::from_fn(|| batch.next.pop_front()).find(|node| members.reaches(node)).unwrap_or(me);
-        if next == me {
-            out.push(Output::Placed { request: batch.request, group: batch.group, at: me });
-            self.batches.remove(&id);
-            self.timers.clear(id);
-        } else {
-            batch.at = next;
-            self.timers.set(id, now + HOLD_WAIT);
-            out.push(Output::Send { to: next, message: Message::Hold { batch: id, cids: batch.cids.clone() } });
+        let mut shares: BTreeMap<NodeId, Vec<(Cid, Vec<Cid>)>> = BTreeMap::new();
+        for file in files {
+            let stores = members.with_role(Role::Store).map(|(&node, _)| node).filter(|node| !passed.contains(node));
+            let owner = rendezvous(&file.0, stores).first().copied().unwrap_or(me);
+            shares.entry(owner).or_default().push(file);
         }
+        for (at, files) in shares {
+            let batch = Batch { request, files, at, passed: passed.clone() };
+            let cids = batch.cids();
+            if at == me {
+                out.push(Output::Placed { request, cids, at });
+                continue;
+            }
+            self.next += 1;
+            self.batches.insert(self.next, batch);
+            self.timers.set(self.next, now + HOLD_WAIT);
+            out.push(Output::Send { to: at, message: Message::Hold { batch: self.next, cids } });
+        }
+    }
+
+    /// A store could not take a batch: its files go to whoever is next.
+    fn pass_on(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
+        let Some(mut batch) = self.batches.remove(&id) else { return };
+        self.timers.clear(id);
+        batch.passed.insert(batch.at);
+        self.place_without(now, batch.request, batch.files, batch.passed, members, out);
     }
 
     /// A store says what became of a batch.
@@ -100,11 +129,11 @@ impl Store {
     ) {
         match self.batches.get(&id) {
             Some(batch) if batch.at == from && kept.is_ok() => {
-                out.push(Output::Placed { request: batch.request, group: batch.group, at: from });
+                out.push(Output::Placed { request: batch.request, cids: batch.cids(), at: from });
                 self.batches.remove(&id);
                 self.timers.clear(id);
             }
-            Some(batch) if batch.at == from => self.ask_next(now, id, members, out),
+            Some(batch) if batch.at == from => self.pass_on(now, id, members, out),
             _ => {}
         }
     }
@@ -113,7 +142,7 @@ impl Store {
     pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
         let hit: Vec<u64> = self.batches.iter().filter(|(_, b)| b.at == peer).map(|(&id, _)| id).collect();
         for id in hit {
-            self.ask_next(now, id, members, out);
+            self.pass_on(now, id, members, out);
         }
     }
 
@@ -170,7 +199,7 @@ impl Store {
     /// Does what is due.
     pub fn tick(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         while let Some(id) = self.timers.pop(now) {
-            self.ask_next(now, id, members, out);
+            self.pass_on(now, id, members, out);
         }
     }
 

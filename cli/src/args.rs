@@ -1,0 +1,276 @@
+//! The arguments. Their doc comments are the manual.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A computing mesh over IPFS: deploy, call and run code by CID, near its data.
+///
+/// Content and functions are both CIDs. Whoever holds a function's CID can run it on the nearest suitable node.
+/// Without a running node, commands that need one start it in this process for as long as they take.
+#[derive(Parser)]
+#[command(name = "timerose", version, disable_help_subcommand = true)]
+pub struct Args {
+    /// Where data, keys and the API's address lie.
+    #[arg(id = "home", long = "path", env = "TIMEROSE_PATH", global = true, value_name = "DIR", hide_env_values = true)]
+    pub home: Option<PathBuf>,
+    /// Say more on stderr; twice for all.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How results are shown, as an option.
+#[derive(clap::Args)]
+pub struct Show {
+    /// How results are shown.
+    #[arg(short, long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// One compact JSON document.
+    Json,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run some nodes on this machine, joined with each other, until Ctrl-C.
+    Up(Up),
+    /// Run one node until Ctrl-C.
+    Node(Node),
+    /// Add a file or a folder; prints its CID.
+    Add(Add),
+    /// Write a file's bytes to stdout.
+    Cat(Cat),
+    /// Write a file or a folder to disk.
+    Get(Get),
+    /// List a folder.
+    Ls(Ls),
+    /// Make a function of a wasm file; prints its CID.
+    Deploy(Deploy),
+    /// Show what a function takes and gives.
+    Abi(Abi),
+    /// Call a function on the nearest suitable node; prints the result's CID.
+    Call(Call),
+    /// Map a function over the files of a data set, near where they lie, and reduce the results to one.
+    Mapreduce(Mapreduce),
+    /// List the members of the mesh.
+    Members(Show),
+    /// Show this node's identity and addresses.
+    Id(Show),
+    /// Show the signed receipt of a task or a result.
+    Receipt(Receipt),
+    /// Run a scenario in the simulator.
+    Sim(Sim),
+}
+
+/// `timerose up`
+#[derive(clap::Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub show: Show,
+    /// How many.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub nodes: u8,
+    /// The regions that they stand in, in turn.
+    #[arg(long, value_delimiter = ',', default_value = "local", value_name = "NAME,…")]
+    pub regions: Vec<String>,
+    /// Slots of each node; by default the processors, shared out.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: Option<u32>,
+}
+
+/// `timerose node`
+#[derive(clap::Args)]
+pub struct Node {
+    #[command(flatten)]
+    pub show: Show,
+    /// Where its key and its blocks lie; by default below TIMEROSE_PATH.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where peers reach it, as TCP or QUIC multiaddrs.
+    #[arg(long, value_name = "MADDR", default_values = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"])]
+    pub listen: Vec<String>,
+    /// A node of the mesh to join; may be repeated.
+    #[arg(long, value_name = "MADDR")]
+    pub join: Vec<String>,
+    /// What it does for others.
+    #[arg(long, value_delimiter = ',', default_value = "executor,scheduler,store", value_name = "ROLE,…")]
+    pub roles: Vec<String>,
+    /// Where it stands, in your words.
+    #[arg(long, default_value = "local", value_name = "NAME")]
+    pub region: String,
+    /// A key whose calls it takes and whose answers it believes, as a did:key; may be repeated.
+    #[arg(long, value_name = "DID")]
+    pub trust: Vec<String>,
+    /// Where its HTTP API listens. Whoever reaches it acts as this node.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
+    pub api: std::net::SocketAddr,
+    /// Pieces of work that it runs at the same time; by default one a processor.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: Option<u32>,
+    /// Memory that guests may use together, in MiB.
+    #[arg(long, default_value_t = 4096, value_name = "MIB")]
+    pub memory_mib: u64,
+    /// End when stdin closes: for whoever starts nodes and must not leave them behind.
+    #[arg(long, hide = true)]
+    pub until_stdin_closes: bool,
+}
+
+/// `timerose add`
+#[derive(clap::Args)]
+pub struct Add {
+    #[command(flatten)]
+    pub show: Show,
+    /// A file or a folder.
+    pub path: PathBuf,
+    /// Spread the blocks over the stores of the mesh instead of keeping them here.
+    #[arg(long)]
+    pub spread: bool,
+}
+
+/// `timerose cat`
+#[derive(clap::Args)]
+pub struct Cat {
+    /// A CID, or a path below one.
+    #[arg(value_name = "CID[/PATH]")]
+    pub of: String,
+}
+
+/// `timerose get`
+#[derive(clap::Args)]
+pub struct Get {
+    /// A CID, or a path below one.
+    #[arg(value_name = "CID[/PATH]")]
+    pub of: String,
+    /// Where to; must not exist. By default the last name of the path, or the CID.
+    #[arg(short = 'o', long = "to", value_name = "PATH")]
+    pub to: Option<PathBuf>,
+    /// How results are shown.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+/// `timerose ls`
+#[derive(clap::Args)]
+pub struct Ls {
+    #[command(flatten)]
+    pub show: Show,
+    /// A CID, or a path below one.
+    #[arg(value_name = "CID[/PATH]")]
+    pub of: String,
+}
+
+/// `timerose deploy`
+#[derive(clap::Args)]
+pub struct Deploy {
+    #[command(flatten)]
+    pub show: Show,
+    /// The code: a wasm module.
+    pub file: PathBuf,
+    /// What it takes and may use, as TOML; by default what its exports tell.
+    #[arg(long, value_name = "FILE.toml")]
+    pub manifest: Option<PathBuf>,
+}
+
+/// `timerose abi`
+#[derive(clap::Args)]
+pub struct Abi {
+    #[command(flatten)]
+    pub show: Show,
+    /// The function's CID.
+    #[arg(value_name = "FN")]
+    pub function: String,
+}
+
+/// `timerose call`
+#[derive(clap::Args)]
+pub struct Call {
+    #[command(flatten)]
+    pub show: Show,
+    /// The function's CID.
+    #[arg(value_name = "FN")]
+    pub function: String,
+    /// Which entry; needed where there is more than one.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub entry: String,
+    /// An argument: a CID, @FILE, or text. Text that looks like a CID is given as @FILE. May be repeated.
+    #[arg(long = "arg", value_name = "CID|@FILE|TEXT")]
+    pub args: Vec<String>,
+    /// Write the result's bytes to stdout instead of its CID.
+    #[arg(long)]
+    pub cat: bool,
+    /// How long to wait, in all: 500ms, 30s, 5m, 1h.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+/// `timerose mapreduce`
+#[derive(clap::Args)]
+pub struct Mapreduce {
+    #[command(flatten)]
+    pub show: Show,
+    /// The function's CID.
+    #[arg(value_name = "FN")]
+    pub function: String,
+    /// The CID of a folder or a file.
+    #[arg(value_name = "DATASET")]
+    pub dataset: String,
+    /// The entry that takes one file.
+    #[arg(long, default_value = "map", value_name = "ENTRY")]
+    pub map: String,
+    /// The entry that takes any number of results.
+    #[arg(long, default_value = "reduce", value_name = "ENTRY")]
+    pub reduce: String,
+    /// Send tasks anywhere, not to where their data lies.
+    #[arg(long)]
+    pub no_locality: bool,
+    /// How long to wait, in all: 30s, 5m, 1h.
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub timeout: std::time::Duration,
+}
+
+/// `timerose receipt`
+#[derive(clap::Args)]
+pub struct Receipt {
+    #[command(flatten)]
+    pub show: Show,
+    /// A receipt, or a task or a result that this node has seen.
+    #[arg(value_name = "CID")]
+    pub of: String,
+}
+
+/// `timerose sim`
+#[derive(clap::Args)]
+pub struct Sim {
+    #[command(flatten)]
+    pub show: Show,
+    /// What happens, as TOML.
+    #[arg(value_name = "SCENARIO.toml")]
+    pub scenario: PathBuf,
+    /// Where all chance comes from; by default the scenario is run with a fresh one, which is printed.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+/// Reads `500ms`, `30s`, `5m` or `1h`.
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let ms = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("a number and a unit out of ms, s, m, h, such as 30s".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "a number and a unit, such as 30s".to_string())?;
+    number.checked_mul(ms).map(std::time::Duration::from_millis).ok_or_else(|| "too long".into())
+}

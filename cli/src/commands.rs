@@ -1,0 +1,42 @@
+//! The commands, a file for each kind. Each is a thin reader of a node's API.
+
+mod call;
+mod content;
+mod mesh;
+pub mod serve;
+mod sim;
+
+use crate::args::{Args, Command};
+use crate::client::Client;
+use crate::error::CliError;
+use crate::paths::home;
+
+/// Does what was asked for.
+pub fn run(args: Args) -> Result<(), CliError> {
+    let command = match args.command {
+        // The simulator needs no folder.
+        Command::Sim(sim) => return sim::sim(&sim),
+        command => command,
+    };
+    let home = home(args.home)?;
+    match command {
+        Command::Up(up) => return serve::up(&home, &up),
+        Command::Node(node) => return serve::node(&home, node),
+        _ => {}
+    }
+    let client = Client::connect(&home)?;
+    match command {
+        Command::Add(add) => content::add(&client, &add),
+        Command::Cat(cat) => content::cat(&client, &cat.of),
+        Command::Get(get) => content::get(&client, &get),
+        Command::Ls(ls) => content::ls(&client, &ls),
+        Command::Deploy(deploy) => call::deploy(&client, &deploy),
+        Command::Abi(abi) => call::abi(&client, &abi),
+        Command::Call(call) => call::call(&client, &call),
+        Command::Mapreduce(job) => call::mapreduce(&client, &job),
+        Command::Receipt(receipt) => call::receipt(&client, &receipt),
+        Command::Members(show) => mesh::members(&client, show.output),
+        Command::Id(show) => mesh::id(&client, show.output),
+        Command::Up(_) | Command::Node(_) | Command::Sim(_) => Ok(()),
+    }
+}

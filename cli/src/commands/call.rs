@@ -1,0 +1,172 @@
+//! `deploy`, `abi`, `call`, `mapreduce`, `receipt`: functions by CID.
+
+use cid::Cid;
+use serde_json::{Value, json};
+use timerose_core::task::INLINE_MAX;
+
+use super::content::{cat, upload};
+use crate::args::{Abi, Call, Deploy, Format, Mapreduce, Receipt};
+use crate::client::Client;
+use crate::error::CliError;
+use crate::output::{bytes, columns, plain, say, show};
+use crate::progress;
+
+fn text(value: &Value) -> String {
+    value.as_str().map(plain).unwrap_or_default()
+}
+
+/// `timerose deploy`
+pub fn deploy(client: &Client, args: &Deploy) -> Result<(), CliError> {
+    let manifest = match &args.manifest {
+        None => None,
+        Some(path) => {
+            let read = std::fs::read_to_string(path).map_err(|e| CliError::io(path.display(), e))?;
+            let parsed = toml::from_str::<Value>(&read);
+            Some(parsed.map_err(|e| CliError::usage(format!("{}: {e}", path.display()), "docs/functions.md shows a manifest"))?)
+        }
+    };
+    let code = upload(client, &args.file, false)?;
+    let function = client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}))?;
+    show(args.show.output, &function, || text(&function["function"]))
+}
+
+/// `timerose abi`
+pub fn abi(client: &Client, args: &Abi) -> Result<(), CliError> {
+    let function = client.get(&format!("/v1/abi/{}", args.function))?;
+    show(args.show.output, &function, || show_abi(&function))
+}
+
+fn show_abi(function: &Value) -> String {
+    let about = &function["about"];
+    let limits = &function["limits"];
+    let mut rows = vec![
+        vec!["function".into(), text(&function["function"])],
+        vec!["name".into(), text(&about["name"])],
+        vec!["about".into(), text(&about["description"])],
+        vec!["license".into(), text(&about["license"])],
+        vec!["engine".into(), text(&function["engine"])],
+        vec!["code".into(), text(&function["code"])],
+        vec!["results".into(), text(&function["determinism"])],
+        vec![
+            "limits".into(),
+            format!(
+                "{} memory, {} ms, {} output",
+                bytes(limits["memory"].as_u64().unwrap_or(0)),
+                limits["timeout_ms"],
+                bytes(limits["output"].as_u64().unwrap_or(0))
+            ),
+        ],
+    ];
+    for entry in function["entries"].as_array().into_iter().flatten() {
+        let mut params: Vec<String> = Vec::new();
+        for param in entry["params"].as_array().into_iter().flatten() {
+            params.push(format!("{}: {}", text(&param["name"]), text(&param["type"])));
+        }
+        let more = if entry["variadic"] == json!(true) { "…" } else { "" };
+        rows.push(vec![
+            "entry".into(),
+            format!("{}({}{more}) -> {}", text(&entry["name"]), params.join(", "), text(&entry["result"])),
+        ]);
+    }
+    rows.retain(|row| !row[1].is_empty());
+    columns(&rows)
+}
+
+/// An argument as it was typed: a CID, `@FILE`, or text.
+fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
+    if let Some(path) = typed.strip_prefix('@') {
+        let read = std::fs::read(path).map_err(|e| CliError::io(path, e))?;
+        // A small file travels along; a large one is added, and travels by its CID.
+        if read.len() <= INLINE_MAX / 4 {
+            return Ok(json!({"bytes": read}));
+        }
+        let added = upload(client, std::path::Path::new(path), false)?;
+        return Ok(json!({"cid": added["cid"]}));
+    }
+    match typed.parse::<Cid>() {
+        Ok(cid) => Ok(json!({"cid": cid.to_string()})),
+        Err(_) => Ok(json!({"text": typed})),
+    }
+}
+
+/// `timerose call`
+pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
+    let given: Result<Vec<Value>, CliError> = args.args.iter().map(|typed| argument(client, typed)).collect();
+    let timeout_ms = args.timeout.as_millis() as u64;
+    let body = json!({"fn": args.function, "entry": args.entry, "args": given?, "timeout_ms": timeout_ms});
+    let answer = client.post("/v1/call", &body)?;
+    if args.cat {
+        return cat(client, answer["result"].as_str().unwrap_or_default());
+    }
+    if args.show.output == Format::Table {
+        say(&format!(
+            "ran on {} in {} µs ({} µs in all)",
+            text(&answer["executor"]),
+            answer["usage"]["run_us"],
+            answer["total_us"]
+        ));
+    }
+    show(args.show.output, &answer, || text(&answer["result"]))
+}
+
+/// `timerose mapreduce`
+pub fn mapreduce(client: &Client, args: &Mapreduce) -> Result<(), CliError> {
+    let bar = progress::job();
+    let body = json!({
+        "fn": args.function,
+        "dataset": args.dataset,
+        "map": args.map,
+        "reduce": args.reduce,
+        "locality": !args.no_locality,
+        "timeout_ms": args.timeout.as_millis() as u64,
+    });
+    let done = client.follow("/v1/mapreduce", &body, |event| progress::update_job(&bar, event));
+    bar.finish_and_clear();
+    let done = done?;
+    if args.show.output == Format::Table {
+        say(&show_shares(&done));
+        say(&format!(
+            "{} tasks in {} ms, {} moved",
+            done["tasks"],
+            done["total_ms"],
+            bytes(done["fetched_bytes"].as_u64().unwrap_or(0))
+        ));
+    }
+    show(args.show.output, &done, || text(&done["result"]))
+}
+
+fn show_shares(done: &Value) -> String {
+    let mut rows = vec![vec!["NODE".into(), "REGION".into(), "TASKS".into(), "READ".into(), "FETCHED".into()]];
+    for share in done["nodes"].as_array().into_iter().flatten() {
+        rows.push(vec![
+            text(&share["node"]),
+            text(&share["region"]),
+            share["tasks"].to_string(),
+            bytes(share["input_bytes"].as_u64().unwrap_or(0)),
+            bytes(share["fetched_bytes"].as_u64().unwrap_or(0)),
+        ]);
+    }
+    columns(&rows)
+}
+
+/// `timerose receipt`
+pub fn receipt(client: &Client, args: &Receipt) -> Result<(), CliError> {
+    let receipt = client.get(&format!("/v1/receipt/{}", args.of))?;
+    show(args.show.output, &receipt, || {
+        let mut rows: Vec<Vec<String>> = Vec::new();
+        for name in ["receipt", "executor", "task", "function", "entry", "result", "failure"] {
+            rows.push(vec![name.into(), text(&receipt[name])]);
+        }
+        for arg in receipt["args"].as_array().into_iter().flatten() {
+            let shown = arg["cid"].as_str().map(String::from).unwrap_or_else(|| arg.to_string());
+            rows.push(vec!["argument".into(), plain(&shown)]);
+        }
+        let usage = &receipt["usage"];
+        rows.push(vec!["run".into(), format!("{} µs", usage["run_us"])]);
+        rows.push(vec!["read".into(), bytes(usage["input_bytes"].as_u64().unwrap_or(0))]);
+        rows.push(vec!["fetched".into(), bytes(usage["fetched_bytes"].as_u64().unwrap_or(0))]);
+        rows.push(vec!["signature".into(), "verified".into()]);
+        rows.retain(|row| !row[1].is_empty());
+        columns(&rows)
+    })
+}

@@ -1,0 +1,62 @@
+//! What went wrong, for people and for scripts: a code, a cause, a hint, and an exit code.
+
+use serde_json::Value;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// A command that failed.
+#[derive(Debug)]
+pub struct CliError {
+    /// The failure's name: one of those in docs/errors.md, or `Usage`, or `Io`.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl CliError {
+    /// The command makes no sense.
+    pub fn usage(message: impl Display, hint: impl Display) -> CliError {
+        CliError { code: "Usage".into(), message: message.to_string(), hint: hint.to_string() }
+    }
+
+    /// This machine did not do its part.
+    pub fn io(what: impl Display, error: impl Display) -> CliError {
+        CliError { code: "Io".into(), message: format!("{what}: {error}"), hint: "check the path and its permissions".into() }
+    }
+
+    /// A node did not answer, or not as it should.
+    pub fn unavailable(message: impl Display, hint: impl Display) -> CliError {
+        CliError { code: "Unavailable".into(), message: message.to_string(), hint: hint.to_string() }
+    }
+
+    /// A node's own error, as its API gives it.
+    pub fn from_api(body: &Value) -> CliError {
+        let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
+        CliError { code: text("code"), message: text("message"), hint: text("hint") }
+    }
+
+    /// Says it on stderr and gives the exit code of DESIGN §7.
+    pub fn report(&self) -> ExitCode {
+        let mut stderr = std::io::stderr().lock();
+        // Where stderr is closed there is nobody to tell.
+        let _ = writeln!(stderr, "error: {}: {}", self.code, self.message);
+        if !self.hint.is_empty() {
+            let _ = writeln!(stderr, " hint: {}", self.hint);
+        }
+        ExitCode::from(self.exit_code())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self.code.as_str() {
+            "Usage" | "BadArgument" | "Rejected" => 2,
+            "NotFound" => 3,
+            "Denied" => 4,
+            "FunctionFailed" | "LimitExceeded" => 5,
+            "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "Unavailable" | "Cancelled" => 6,
+            _ => 1,
+        }
+    }
+}

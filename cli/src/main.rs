@@ -1,0 +1,23 @@
+//! `timerose`: a computing mesh over IPFS, as a command line.
+//!
+//! Arguments, environment and files are read here and nowhere else. Data goes to stdout, everything else to stderr.
+
+mod args;
+mod client;
+mod commands;
+mod error;
+mod output;
+mod paths;
+mod progress;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = args::Args::parse();
+    output::start_log(args.verbose);
+    match commands::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}

@@ -1,0 +1,299 @@
+//! Functions: deploying, describing and calling them, and the receipts of what they did.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use cid::Cid;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use timerose_core::failure::Failure;
+use timerose_core::function::{About, Determinism, Entry, Function, Limits};
+use timerose_core::io::{Answer, Input};
+use timerose_core::record;
+use timerose_core::task::{Arg, Done, INLINE_MAX, Receipt, Task, Usage};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::error::ApiError;
+use crate::keys::open_verified;
+use crate::ports::{ContentRequest, EngineRequest, JournalRequest};
+
+/// The largest code that is deployed, in bytes.
+const CODE_MAX: u64 = 256 << 20;
+
+/// The body of a call.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CallBody {
+    r#fn: String,
+    #[serde(default)]
+    entry: String,
+    #[serde(default)]
+    args: Vec<ArgBody>,
+    #[serde(default = "half_a_minute")]
+    timeout_ms: u64,
+}
+
+fn half_a_minute() -> u64 {
+    30_000
+}
+
+/// One argument: `{"cid": …}`, `{"text": …}`, or `{"bytes": [0, 255, …]}`.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ArgBody {
+    Cid(String),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+/// Reads a CID, or says that it is none.
+pub(super) fn parse_cid(text: &str) -> Result<Cid, ApiError> {
+    // A CID of a 64-byte hash has about 110 characters: anything much longer is not read.
+    if text.len() > 256 {
+        return Err(ApiError::usage("a CID of over 256 characters"));
+    }
+    text.parse().map_err(|e| ApiError::usage(format!("{text:?} is not a CID: {e}")))
+}
+
+/// `POST /v1/call`
+pub(super) async fn call(State(api): Shared, Json(body): Json<CallBody>) -> Result<Json<Value>, ApiError> {
+    let mut args = Vec::with_capacity(body.args.len());
+    for arg in body.args {
+        args.push(match arg {
+            ArgBody::Cid(text) => Arg::Link(parse_cid(&text)?),
+            ArgBody::Text(text) => Arg::Inline(text.into_bytes()),
+            ArgBody::Bytes(bytes) => Arg::Inline(bytes),
+        });
+    }
+    if args.len() > timerose_core::task::ARGS_MAX {
+        return Err(ApiError::usage("over 1,024 arguments"));
+    }
+    let mut inline = 0;
+    for (index, arg) in args.iter().enumerate() {
+        if let Arg::Inline(bytes) = arg {
+            inline += bytes.len();
+            if inline > INLINE_MAX {
+                let wanted = format!("at most {INLINE_MAX} inline bytes in all; add more with `timerose add` and pass the CID");
+                return Err(Failure::BadArgument { index: index as u32, wanted, got: format!("{inline} bytes") }.into());
+            }
+        }
+    }
+    let task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: 0 };
+    let request = api.ports.requests.next();
+    let (sender, receiver) = oneshot::channel();
+    api.pending.calls.lock().insert(request, sender);
+    let guard = api.guard(request);
+    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms }).await?;
+    let answer = receiver.await.map_err(|_| ApiError::ending())?;
+    guard.answered();
+    Ok(Json(show_answer(&answer?)))
+}
+
+fn show_answer(answer: &Answer) -> Value {
+    let mut shown = show_done(&answer.done);
+    shown["executor"] = json!(answer.executor.to_string());
+    shown["claims"] = json!(answer.claims);
+    shown["total_us"] = json!(answer.total_us);
+    shown
+}
+
+/// A result as JSON.
+pub(super) fn show_done(done: &Done) -> Value {
+    json!({
+        "result": done.result.to_string(),
+        "size": done.size,
+        "task": done.task.to_string(),
+        "receipt": done.receipt.to_string(),
+        "usage": show_usage(&done.usage),
+    })
+}
+
+fn show_usage(usage: &Usage) -> Value {
+    json!({
+        "run_us": usage.run_us,
+        "fetch_us": usage.fetch_us,
+        "fetched_bytes": usage.fetched,
+        "input_bytes": usage.input,
+        "memory_bytes": usage.memory,
+    })
+}
+
+/// The body of a deployment: the code's CID, and the manifest but for it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeployBody {
+    code: String,
+    #[serde(default)]
+    manifest: Option<ManifestBody>,
+}
+
+/// A manifest as people write it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestBody {
+    #[serde(default)]
+    engine: Option<String>,
+    #[serde(default)]
+    entries: Vec<Entry>,
+    #[serde(default)]
+    determinism: Determinism,
+    #[serde(default)]
+    limits: LimitsBody,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    mounts: BTreeMap<String, String>,
+    #[serde(default)]
+    about: About,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsBody {
+    memory: Option<u64>,
+    timeout_ms: Option<u64>,
+    output: Option<u64>,
+    fuel: Option<u64>,
+}
+
+/// `POST /v1/deploy`
+pub(super) async fn deploy(State(api): Shared, Json(body): Json<DeployBody>) -> Result<Json<Value>, ApiError> {
+    let code = parse_cid(&body.code)?;
+    let bytes = read_file(&api, code).await?;
+    let (engine, entries) =
+        ask(&api.ports.engine, |answer| EngineRequest::Describe { code: bytes.clone(), answer }).await.unwrap_or_default();
+    let manifest = body.manifest.unwrap_or(ManifestBody {
+        engine: None,
+        entries: Vec::new(),
+        determinism: Determinism::default(),
+        limits: LimitsBody::default(),
+        env: BTreeMap::new(),
+        mounts: BTreeMap::new(),
+        about: About::default(),
+    });
+    let mut mounts = BTreeMap::new();
+    for (path, root) in &manifest.mounts {
+        mounts.insert(path.clone(), parse_cid(root)?);
+    }
+    let (given, usual) = (manifest.limits, Limits::default());
+    let function = Arc::new(Function {
+        engine: manifest.engine.unwrap_or(engine),
+        code,
+        entries: if manifest.entries.is_empty() { entries } else { manifest.entries },
+        determinism: manifest.determinism,
+        limits: Limits {
+            memory: given.memory.unwrap_or(usual.memory),
+            timeout_ms: given.timeout_ms.unwrap_or(usual.timeout_ms),
+            output: given.output.unwrap_or(usual.output),
+            fuel: given.fuel,
+        },
+        env: manifest.env,
+        mounts,
+        about: manifest.about,
+    });
+    ask(&api.ports.engine, |answer| EngineRequest::Check { function: function.clone(), code: bytes, answer }).await?;
+    function.check()?;
+    let block = Bytes::from(record::encode(&*function));
+    if block.len() > <Function as record::Record>::MAX_BYTES {
+        return Err(Failure::Rejected { finding: "a manifest of over 64 KiB".into() }.into());
+    }
+    let cid = ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?;
+    Ok(Json(show_function(&cid, &function)))
+}
+
+/// `GET /v1/abi/CID`
+pub(super) async fn abi(State(api): Shared, Path(cid): Path<String>) -> Result<Json<Value>, ApiError> {
+    let cid = parse_cid(&cid)?;
+    let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
+    let function: Function = record::decode(&block).map_err(|e| Failure::BadArgument {
+        index: 0,
+        wanted: "a function".into(),
+        got: format!("{cid}: {e}"),
+    })?;
+    Ok(Json(show_function(&cid, &function)))
+}
+
+fn show_function(cid: &Cid, function: &Function) -> Value {
+    let mounts: BTreeMap<&String, String> = function.mounts.iter().map(|(path, root)| (path, root.to_string())).collect();
+    json!({
+        "function": cid.to_string(),
+        "engine": function.engine,
+        "code": function.code.to_string(),
+        "entries": function.entries,
+        "determinism": function.determinism,
+        "limits": function.limits,
+        "env": function.env,
+        "mounts": mounts,
+        "about": {
+            "name": function.about.name,
+            "description": function.about.description,
+            "license": function.about.license,
+            "source": function.about.source.map(|cid| cid.to_string()),
+        },
+    })
+}
+
+/// `GET /v1/receipt/CID`: of a receipt, or of a task or a result that this node has seen.
+pub(super) async fn receipt(State(api): Shared, Path(of): Path<String>) -> Result<Json<Value>, ApiError> {
+    let of = parse_cid(&of)?;
+    let known = ask(&api.ports.journal, |answer| JournalRequest::Receipt { of, answer }).await?;
+    let cid = known.unwrap_or(of);
+    let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
+    let receipt = open_verified::<Receipt>(&block).map_err(|e| Failure::BadArgument {
+        index: 0,
+        wanted: "a receipt, or a task or result of this node".into(),
+        got: format!("{cid}: {e}"),
+    })?;
+    let args: Vec<Value> = receipt
+        .task
+        .args
+        .iter()
+        .map(|arg| match arg {
+            Arg::Link(cid) => json!({"cid": cid.to_string()}),
+            Arg::Inline(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => json!({"text": text}),
+                Err(_) => json!({"bytes": bytes}),
+            },
+        })
+        .collect();
+    Ok(Json(json!({
+        "receipt": cid.to_string(),
+        "executor": receipt.iss.to_string(),
+        "task": receipt.ran.to_string(),
+        "function": receipt.task.function.to_string(),
+        "entry": receipt.task.entry,
+        "args": args,
+        "result": receipt.out.as_ref().ok().map(|cid| cid.to_string()),
+        "failure": receipt.out.as_ref().err(),
+        "usage": show_usage(&receipt.meta),
+        "at_unix_ms": receipt.at,
+        "verified": true,
+    })))
+}
+
+/// Asks a driver something and waits for the answer.
+pub(super) async fn ask<R, T>(
+    port: &mpsc::Sender<R>,
+    request: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> R,
+) -> Result<T, ApiError> {
+    let (answer, answered) = oneshot::channel();
+    port.send(request(answer)).await.map_err(|_| ApiError::ending())?;
+    Ok(answered.await.map_err(|_| ApiError::ending())??)
+}
+
+async fn read_file(api: &super::Api, file: Cid) -> Result<Bytes, ApiError> {
+    let named = ask(&api.ports.content, |answer| ContentRequest::Resolve { root: file, path: String::new(), answer }).await?;
+    if named.folder || named.size > CODE_MAX {
+        return Err(Failure::Rejected { finding: format!("code is a file of at most {CODE_MAX} bytes") }.into());
+    }
+    let (chunks, mut read) = mpsc::channel(super::content::CHUNKS);
+    api.ports.content.send(ContentRequest::Read { file, chunks }).await.map_err(|_| ApiError::ending())?;
+    let mut bytes = Vec::with_capacity(named.size as usize);
+    while let Some(chunk) = read.recv().await {
+        bytes.extend_from_slice(&chunk?);
+    }
+    Ok(bytes.into())
+}

@@ -1,0 +1,127 @@
+//! Content: adding files and folders, and reading them back.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::{Stream, StreamExt, TryStreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::Shared;
+use super::calls::{ask, parse_cid};
+use super::error::ApiError;
+use crate::ports::{Added, ContentRequest, Named};
+
+/// Chunks of a file that wait for its reader.
+pub(super) const CHUNKS: usize = 4;
+/// The type of a body that holds a folder.
+const TAR: &str = "application/x-tar";
+
+/// The query of an upload.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AddQuery {
+    /// Whether the blocks go to the stores of the mesh.
+    #[serde(default)]
+    spread: bool,
+}
+
+/// `POST /v1/add`: the body is a file, or with the type `application/x-tar` a folder. Events `progress`, then `result` or
+/// `error`.
+pub(super) async fn add(
+    State(api): Shared,
+    Query(query): Query<AddQuery>,
+    request: Request,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let tar = request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(TAR.as_bytes()));
+    let body = request.into_body().into_data_stream().map_err(std::io::Error::other);
+    let source = Box::new(SyncIoBridge::new(StreamReader::new(body)));
+    let (progress, seen) = watch::channel(0);
+    let (answer, answered) = oneshot::channel();
+    let request = ContentRequest::Add { source, tar, spread: query.spread, progress, answer };
+    api.ports.content.send(request).await.map_err(|_| ApiError::ending())?;
+    let events = futures::stream::unfold(Some((seen, answered)), |state| async {
+        let (mut seen, mut answered) = state?;
+        let ended = tokio::select! {
+            biased;
+            ended = &mut answered => ended,
+            changed = seen.changed() => match changed {
+                Ok(()) => {
+                    let bytes = *seen.borrow_and_update();
+                    // A few reports a second are enough to watch.
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    return Some((Ok(named("progress", &json!({"bytes": bytes}))), Some((seen, answered))));
+                }
+                Err(_) => answered.await,
+            },
+        };
+        let event = match ended.map_err(|_| ApiError::ending()).and_then(|added| added.map_err(ApiError::from)) {
+            Ok(added) => named("result", &show_added(&added)),
+            Err(error) => named("error", error.body()),
+        };
+        Some((Ok(event), None))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+fn named(name: &str, data: &Value) -> Event {
+    Event::default().event(name).data(data.to_string())
+}
+
+fn show_added(added: &Added) -> Value {
+    let placed: Vec<Value> =
+        added.placed.iter().map(|(node, blocks)| json!({"node": node.to_string(), "blocks": blocks})).collect();
+    json!({"cid": added.cid.to_string(), "size": added.size, "files": added.files, "placed": placed})
+}
+
+/// A root, and a path below it where the route has one.
+#[derive(Deserialize)]
+pub(super) struct Below {
+    cid: String,
+    #[serde(default)]
+    path: String,
+}
+
+/// `GET /v1/stat/CID[/path]`
+pub(super) async fn stat(State(api): Shared, Path(below): Path<Below>) -> Result<Json<Named>, ApiError> {
+    let root = parse_cid(&below.cid)?;
+    let found = ask(&api.ports.content, |answer| ContentRequest::Resolve { root, path: below.path, answer }).await?;
+    Ok(Json(found))
+}
+
+/// `GET /v1/ls/CID[/path]`
+pub(super) async fn ls(State(api): Shared, Path(below): Path<Below>) -> Result<Json<Vec<Named>>, ApiError> {
+    let root = parse_cid(&below.cid)?;
+    let found = ask(&api.ports.content, |answer| ContentRequest::List { root, path: below.path, answer }).await?;
+    Ok(Json(found))
+}
+
+/// `GET /v1/cat/CID[/path]`
+pub(super) async fn cat(State(api): Shared, Path(below): Path<Below>) -> Result<Response, ApiError> {
+    let root = parse_cid(&below.cid)?;
+    let found = ask(&api.ports.content, |answer| ContentRequest::Resolve { root, path: below.path, answer }).await?;
+    let (chunks, read) = mpsc::channel(CHUNKS);
+    api.ports.content.send(ContentRequest::Read { file: found.cid, chunks }).await.map_err(|_| ApiError::ending())?;
+    // The first chunk comes before the status, so that what cannot be had is an error and not a broken body.
+    let mut read = ReceiverStream::new(read);
+    let first = read.next().await.transpose()?.unwrap_or_default();
+    let rest = read.map_err(std::io::Error::other);
+    let body = Body::from_stream(futures::stream::once(async { Ok(first) }).chain(rest));
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, found.size.into());
+    // What a peer stored is never run by a browser.
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", found.cid)) {
+        headers.insert(ETAG, tag);
+    }
+    Ok(response)
+}

@@ -1,0 +1,94 @@
+//! Failures as HTTP answers: a status, and JSON with a code, a message, a hint, and the particulars.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use timerose_core::failure::Failure;
+
+/// An answer that is no result.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    body: Value,
+    retry_after_s: Option<u64>,
+}
+
+impl ApiError {
+    /// A request that makes no sense, and why.
+    pub fn usage(message: impl Into<String>) -> ApiError {
+        let body = json!({"code": "Usage", "message": message.into(), "hint": "docs/api.md lists the routes and what they take"});
+        ApiError { status: StatusCode::BAD_REQUEST, body, retry_after_s: None }
+    }
+
+    pub fn not_a_route() -> ApiError {
+        ApiError { status: StatusCode::NOT_FOUND, ..ApiError::usage("there is no such route") }
+    }
+
+    pub fn foreign_origin() -> ApiError {
+        let failure = Failure::Denied {
+            rule: "the API serves this host alone".into(),
+            missing: "an address as Host, and no foreign Origin".into(),
+        };
+        failure.into()
+    }
+
+    pub fn ending() -> ApiError {
+        Failure::NodeFailed { what: "the node is ending".into() }.into()
+    }
+
+    /// The JSON of the answer.
+    pub fn body(&self) -> &Value {
+        &self.body
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> ApiError {
+        let status = match &failure {
+            Failure::NotFound { .. } => StatusCode::NOT_FOUND,
+            Failure::NoExecutor { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Failure::Overloaded { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Failure::Denied { .. } => StatusCode::FORBIDDEN,
+            Failure::BadArgument { .. } => StatusCode::BAD_REQUEST,
+            Failure::Rejected { .. } | Failure::FunctionFailed { .. } | Failure::LimitExceeded { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Failure::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Failure::Cancelled => StatusCode::CONFLICT,
+            Failure::NodeFailed { .. } => StatusCode::BAD_GATEWAY,
+        };
+        let retry_after_s = match &failure {
+            Failure::Overloaded { retry_after_ms } => Some(retry_after_ms.div_ceil(1000)),
+            _ => None,
+        };
+        let mut body = json!({"code": failure.code(), "message": failure.to_string(), "hint": failure.hint()});
+        let more = match &failure {
+            Failure::NotFound { cid, asked } => json!({"cid": cid.to_string(), "asked": asked}),
+            Failure::NoExecutor { needed, seen } => json!({"needed": needed, "seen": seen}),
+            Failure::Overloaded { retry_after_ms } => json!({"retry_after_ms": retry_after_ms}),
+            Failure::Denied { rule, missing } => json!({"rule": rule, "missing": missing}),
+            Failure::Rejected { finding } => json!({"finding": finding}),
+            Failure::FunctionFailed { exit, stderr } => json!({"exit": exit, "stderr": stderr}),
+            Failure::LimitExceeded { which, at } => json!({"which": which, "at": at}),
+            Failure::DeadlineExceeded { stage } => json!({"stage": stage}),
+            Failure::BadArgument { index, wanted, got } => json!({"index": index, "wanted": wanted, "got": got}),
+            Failure::Cancelled | Failure::NodeFailed { .. } => json!({}),
+        };
+        if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
+            body.extend(more);
+        }
+        ApiError { status, body, retry_after_s }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(self.body)).into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,84 @@
+//! What a node says of itself: its id, its members, its health and its counters.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+use super::Shared;
+use crate::keys::peer_of;
+use crate::ports::Counters;
+
+/// `GET /healthz`
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /v1/id`
+pub(super) async fn id(State(api): Shared) -> Json<Value> {
+    let view = api.ports.view.borrow();
+    let addrs = view.members.get(&view.me).map(|me| me.addrs.clone()).unwrap_or_default();
+    let peer = peer_of(&view.me).map(|peer| peer.to_string());
+    Json(json!({"id": view.me.to_string(), "peer": peer, "addrs": addrs, "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// `GET /v1/members`
+pub(super) async fn members(State(api): Shared) -> Json<Value> {
+    let view = api.ports.view.borrow();
+    let members: Vec<Value> = view
+        .members
+        .iter()
+        .map(|(id, member)| {
+            json!({
+                "id": id.to_string(),
+                "self": *id == view.me,
+                "region": member.region,
+                "roles": member.roles,
+                "engines": member.engines,
+                "slots": member.offers.slots,
+                "memory_bytes": member.offers.memory,
+                "rtt_us": member.rtt_us,
+                "connected": member.connected,
+                "trusted": member.trusted,
+                "addrs": member.addrs,
+            })
+        })
+        .collect();
+    Json(json!(members))
+}
+
+/// `GET /metrics`, in the Prometheus text format 0.0.4.
+pub(super) async fn metrics(State(api): Shared) -> Response {
+    let mut text = String::new();
+    let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "# HELP timerose_{name} {help}\n# TYPE timerose_{name} {kind}\ntimerose_{name} {value}\n");
+    };
+    let counters = &api.ports.counters;
+    put("inputs_total", "counter", "Inputs that the core has taken.", Counters::read(&counters.inputs));
+    put("messages_sent_total", "counter", "Messages sent to peers.", Counters::read(&counters.messages_out));
+    put("messages_received_total", "counter", "Messages from peers.", Counters::read(&counters.messages_in));
+    put("messages_dropped_total", "counter", "Messages that could not be sent.", Counters::read(&counters.messages_dropped));
+    put(
+        "streams_refused_total",
+        "counter",
+        "Streams refused as forged, truncated or oversized.",
+        Counters::read(&counters.refused),
+    );
+    put("runs_total", "counter", "Runs of guests that ended.", Counters::read(&counters.runs));
+    put("block_bytes_received_total", "counter", "Block bytes from peers.", Counters::read(&counters.blocks_in));
+    put("block_bytes_sent_total", "counter", "Block bytes to peers.", Counters::read(&counters.blocks_out));
+    let view = api.ports.view.borrow();
+    let connected = view.members.values().filter(|member| member.connected).count();
+    put("members", "gauge", "Members known, this node included.", view.members.len() as u64);
+    put("members_connected", "gauge", "Members in reach, this node included.", connected as u64);
+    put("calls", "gauge", "Calls that this node makes.", view.calls as u64);
+    put("calls_waiting", "gauge", "Of those, calls that wait.", view.calls_waiting as u64);
+    put("jobs", "gauge", "Jobs that this node runs.", view.jobs as u64);
+    put("slots_used", "gauge", "Slots in use.", u64::from(view.slots_used));
+    put("work", "gauge", "Work that was admitted and has not ended.", u64::from(view.work));
+    drop(view);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}

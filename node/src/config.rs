@@ -1,0 +1,61 @@
+//! What a node is told at its start, and why it may not start.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use timerose_core::capability::Role;
+use timerose_core::id::NodeId;
+use timerose_core::resources::Resources;
+
+/// Everything that a node is told. Arguments, environment and files are read by the CLI alone.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where its key, its blocks and its journal lie. Made where it is missing; one process at a time.
+    pub dir: PathBuf,
+    /// Where peers reach it: TCP and QUIC multiaddrs. Port 0 lets the system choose.
+    pub listen: Vec<String>,
+    /// Where its HTTP API listens. Loopback unless the operator knows better: whoever reaches it acts as this node.
+    pub api: SocketAddr,
+    /// Where to find the mesh: multiaddrs.
+    pub join: Vec<String>,
+    /// What it does for others.
+    pub roles: BTreeSet<Role>,
+    /// Where it stands, in the operator's words.
+    pub region: String,
+    /// The keys whose calls it takes and whose answers it believes.
+    pub trust: BTreeSet<NodeId>,
+    /// What its executor offers.
+    pub offers: Resources,
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error("the data folder {path}: {why}")]
+    Data {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr}: {why}")]
+    Listen {
+        /// Which.
+        addr: String,
+        /// Why not.
+        why: String,
+    },
+    /// An address is no multiaddr.
+    #[error("{addr:?} is not a multiaddr: {why}")]
+    Address {
+        /// What was given.
+        addr: String,
+        /// Why it is none.
+        why: String,
+    },
+    /// The engines cannot be set up.
+    #[error("the engine did not start: {0}")]
+    Engine(String),
+}

@@ -1,0 +1,338 @@
+//! The content driver: what the core and the API ask of the embedded IPFS node.
+
+mod import;
+mod shelf;
+
+use bytes::Bytes;
+use cid::Cid;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, exchange, unixfs};
+use timerose_core::failure::Failure;
+use timerose_core::function::Function;
+use timerose_core::id::NodeId;
+use timerose_core::io::{Input, Output, Ticket};
+use timerose_core::job::{FILES_MAX, File};
+use timerose_core::record;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+
+use crate::config::StartError;
+use crate::keys::peer_of;
+use crate::ports::{ContentRequest, Counters, Named, Requests, Shelf};
+use import::Imports;
+use shelf::LocalShelf;
+
+/// Fetches and look-ups that are under way at the same time; further ones wait their turn.
+const TASKS_MAX: usize = 512;
+/// The most that one fetch may bring here, in bytes.
+const FETCH_MAX: u64 = 16 << 30;
+/// Manifests that are kept read.
+const FUNCTIONS_MAX: usize = 256;
+/// How often the exchange's totals are copied to the counters.
+const COUNT_EVERY: Duration = Duration::from_millis(200);
+
+/// The content side of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Driver(Arc<Inner>);
+
+struct Inner {
+    content: Content,
+    runtime: Handle,
+    tasks: Arc<Semaphore>,
+    /// What can still be taken back.
+    running: Mutex<BTreeMap<Ticket, AbortHandle>>,
+    functions: Mutex<HashMap<Cid, Arc<Function>>>,
+    imports: Imports,
+    counters: Arc<Counters>,
+}
+
+impl Driver {
+    /// Opens the blocks of a data folder. Must be called inside a tokio runtime.
+    pub fn open(
+        dir: &Path,
+        me: NodeId,
+        requests: Requests,
+        counters: Arc<Counters>,
+    ) -> Result<(Driver, exchange::Behaviour), StartError> {
+        let path = dir.join("blocks");
+        let runtime = Handle::current();
+        let opened = Content::open(&path, &runtime);
+        let (content, behaviour) = opened.map_err(|e| StartError::Data { path, why: e.to_string() })?;
+        let inner = Inner {
+            content,
+            runtime,
+            tasks: Arc::new(Semaphore::new(TASKS_MAX)),
+            running: Mutex::default(),
+            functions: Mutex::default(),
+            imports: Imports::new(me, requests),
+            counters,
+        };
+        Ok((Driver(Arc::new(inner)), behaviour))
+    }
+
+    /// The handle for the other drivers.
+    pub fn shelf(&self) -> Arc<dyn Shelf> {
+        Arc::new(LocalShelf::new(self.0.content.clone()))
+    }
+
+    /// Runs until the queues close.
+    pub fn run(
+        self,
+        mut outputs: mpsc::Receiver<Output>,
+        mut requests: mpsc::Receiver<ContentRequest>,
+        work: mpsc::Sender<Input>,
+        done: mpsc::Sender<Input>,
+    ) {
+        let driver = self.clone();
+        tokio::spawn(async move {
+            while let Some(output) = outputs.recv().await {
+                driver.carry_out(output, &done);
+            }
+        });
+        let driver = self.clone();
+        tokio::spawn(async move {
+            while let Some(request) = requests.recv().await {
+                tokio::spawn(driver.clone().answer(request, work.clone()));
+            }
+        });
+        tokio::spawn(async move {
+            let mut every = tokio::time::interval(COUNT_EVERY);
+            loop {
+                every.tick().await;
+                let stats = self.0.content.stats();
+                self.0.counters.blocks_in.store(stats.bytes_in, std::sync::atomic::Ordering::Relaxed);
+                self.0.counters.blocks_out.store(stats.bytes_out, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn carry_out(&self, output: Output, done: &mpsc::Sender<Input>) {
+        let driver = self.clone();
+        match output {
+            Output::Load { ticket, function, hints } => {
+                self.begin(ticket, done, async move { Input::Loaded { ticket, function: driver.load(function, &hints).await } })
+            }
+            Output::Fetch { ticket, roots, recursive, hints } => {
+                self.begin(
+                    ticket,
+                    done,
+                    async move { Input::Fetched { ticket, bytes: driver.fetch(roots, recursive, &hints).await } },
+                )
+            }
+            Output::List { ticket, root } => {
+                self.begin(ticket, done, async move { Input::Listed { ticket, files: driver.files(root).await } });
+            }
+            Output::Have { ticket, cids } => {
+                self.begin(ticket, done, async move { Input::Have { ticket, bits: driver.have(cids).await } });
+            }
+            Output::Placed { request, cids, at } => self.0.imports.placed(request, cids, at),
+            Output::Stop { ticket } => {
+                if let Some(task) = self.0.running.lock().remove(&ticket) {
+                    task.abort();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Does something for the core in a task of its own, which [`Output::Stop`] ends.
+    fn begin(&self, ticket: Ticket, done: &mpsc::Sender<Input>, what: impl Future<Output = Input> + Send + 'static) {
+        let (driver, done) = (self.clone(), done.clone());
+        // The lock is held until the task is entered, so that it cannot end before it is known.
+        let mut running = self.0.running.lock();
+        let task = tokio::spawn(async move {
+            let _turn = driver.0.tasks.acquire().await;
+            let input = what.await;
+            driver.0.running.lock().remove(&ticket);
+            // Only a node that ends does not listen.
+            let _ = done.send(input).await;
+        });
+        running.insert(ticket, task.abort_handle());
+    }
+
+    /// Brings content here and says how many bytes came from peers.
+    async fn fetch(&self, roots: Vec<Cid>, recursive: bool, hints: &[NodeId]) -> Result<u64, Failure> {
+        let hints = hints.iter().filter_map(peer_of).collect();
+        let request = Fetch { roots, hints, recursive, limit_bytes: FETCH_MAX };
+        self.0.content.fetch(request).await.map(|fetched| fetched.bytes).map_err(of_fetch)
+    }
+
+    /// Reads a manifest, from peers where it is not here.
+    async fn load(&self, cid: Cid, hints: &[NodeId]) -> Result<Arc<Function>, Failure> {
+        if let Some(function) = self.0.functions.lock().get(&cid) {
+            return Ok(function.clone());
+        }
+        let block = self.block(cid, hints).await?;
+        let not_one = |why: String| Failure::BadArgument { index: 0, wanted: "a function".into(), got: format!("{cid}: {why}") };
+        let function: Function = record::decode(&block).map_err(|e| not_one(e.to_string()))?;
+        function.check()?;
+        let function = Arc::new(function);
+        let mut functions = self.0.functions.lock();
+        if functions.len() >= FUNCTIONS_MAX {
+            functions.clear();
+        }
+        functions.insert(cid, function.clone());
+        Ok(function)
+    }
+
+    /// One block, from peers where it is not here.
+    async fn block(&self, cid: Cid, hints: &[NodeId]) -> Result<Bytes, Failure> {
+        let here = |content: Content| move || content.store().serve_get(&cid).map_err(|e| of_store(&e));
+        if let Some(block) = blocking(here(self.0.content.clone())).await? {
+            return Ok(block);
+        }
+        self.fetch(vec![cid], false, hints).await?;
+        blocking(here(self.0.content.clone())).await?.ok_or(Failure::NotFound { cid, asked: 0 })
+    }
+
+    /// Runs `what` on a blocking thread with a source of blocks that fetches what is not here.
+    async fn walk<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut unixfs::Get<'_, Failure>) -> Result<T, unixfs::Error<Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let driver = self.clone();
+        blocking(move || {
+            let mut get = |cid: &Cid| match driver.0.content.block(cid) {
+                Ok(block) => Ok(block),
+                Err(ContentError::Missing { cid }) => driver.0.runtime.block_on(driver.block(cid, &[])),
+                Err(other) => Err(Failure::NodeFailed { what: other.to_string() }),
+            };
+            what(&mut get).map_err(of_unixfs)
+        })
+        .await
+    }
+
+    async fn files(&self, root: Cid) -> Result<Vec<File>, Failure> {
+        self.walk(move |get| {
+            let mut files = Vec::new();
+            unixfs::walk_files(&root, FILES_MAX as u64, get, &mut |path, cid, size| {
+                files.push(File { path: path.to_string(), cid: *cid, size });
+                Ok(())
+            })?;
+            Ok(files)
+        })
+        .await
+    }
+
+    /// One bit a CID: whether its block is here.
+    async fn have(&self, cids: Vec<Cid>) -> Vec<u8> {
+        let content = self.0.content.clone();
+        let looked_up = blocking(move || {
+            let mut bits = vec![0u8; cids.len().div_ceil(8)];
+            for (i, cid) in cids.iter().enumerate() {
+                // A store that cannot be read has nothing.
+                if content.store().has(cid).unwrap_or(false) {
+                    bits[i / 8] |= 1 << (i % 8);
+                }
+            }
+            Ok(bits)
+        });
+        looked_up.await.unwrap_or_default()
+    }
+
+    async fn answer(self, request: ContentRequest, work: mpsc::Sender<Input>) {
+        match request {
+            ContentRequest::Add { source, tar, spread, progress, answer } => {
+                let driver = self.clone();
+                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &progress, &work));
+                let _ = answer.send(added.await);
+            }
+            ContentRequest::Resolve { root, path, answer } => {
+                let _ = answer.send(self.resolve(root, path).await);
+            }
+            ContentRequest::List { root, path, answer } => {
+                let _ = answer.send(self.list(root, path).await);
+            }
+            ContentRequest::Block { cid, answer } => {
+                let _ = answer.send(self.block(cid, &[]).await);
+            }
+            ContentRequest::Put { block, answer } => {
+                let content = self.0.content.clone();
+                let kept = blocking(move || {
+                    let block = timerose_content::Block::encode(DAG_CBOR, block)
+                        .map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+                    content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
+                    Ok(*block.cid())
+                });
+                let _ = answer.send(kept.await);
+            }
+            ContentRequest::Read { file, chunks } => {
+                let failed = chunks.clone();
+                if let Err(failure) = self.read(file, chunks).await {
+                    let _ = failed.send(Err(failure)).await;
+                }
+            }
+        }
+    }
+
+    async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
+        let found = self.walk(move |get| unixfs::resolve(&root, &path, get)).await?;
+        let folder = found.kind == EntryKind::Directory;
+        Ok(Named { name: String::new(), cid: found.cid, size: found.size, folder })
+    }
+
+    async fn list(&self, root: Cid, path: String) -> Result<Vec<Named>, Failure> {
+        let entries = self.walk(move |get| {
+            let folder = unixfs::resolve(&root, &path, get)?;
+            unixfs::list(&folder.cid, get)
+        });
+        let named = |entry: timerose_content::Entry| {
+            let folder = entry.kind == EntryKind::Directory;
+            Named { name: entry.name, cid: entry.cid, size: entry.size, folder }
+        };
+        Ok(entries.await?.into_iter().map(named).collect())
+    }
+
+    /// Sends a file's bytes in order, while the rest of it is being fetched.
+    async fn read(&self, file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>>) -> Result<(), Failure> {
+        let ahead = self.clone();
+        let fetching = tokio::spawn(async move { ahead.fetch(vec![file], true, &[]).await });
+        let sent = self.walk(move |get| {
+            let mut reader = timerose_content::FileReader::open(&file, get)?;
+            let mut offset = 0;
+            while offset < reader.size() {
+                let chunk = reader.chunk(offset, get)?;
+                offset += chunk.len() as u64;
+                // A reader that has gone ends it.
+                if chunks.blocking_send(Ok(chunk)).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let sent = sent.await;
+        fetching.abort();
+        sent
+    }
+}
+
+/// Runs something that blocks.
+async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
+    let ended = tokio::task::spawn_blocking(what).await;
+    ended.unwrap_or_else(|e| Err(Failure::NodeFailed { what: format!("a content task ended early: {e}") }))
+}
+
+fn of_store(error: &timerose_content::StoreError) -> Failure {
+    Failure::NodeFailed { what: error.to_string() }
+}
+
+fn of_fetch(error: FetchError) -> Failure {
+    match error {
+        FetchError::NotFound { cid, asked, .. } => Failure::NotFound { cid, asked: asked as u32 },
+        other => Failure::NodeFailed { what: other.to_string() },
+    }
+}
+
+fn of_unixfs(error: unixfs::Error<Failure>) -> Failure {
+    match error {
+        unixfs::Error::Source(failure) => failure,
+        unixfs::Error::UnixFs(problem) => {
+            Failure::BadArgument { index: 0, wanted: "UnixFS content".into(), got: problem.to_string() }
+        }
+    }
+}

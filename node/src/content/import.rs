@@ -1,0 +1,255 @@
+//! Adding files and folders: into this node's store, or spread over the stores of the mesh.
+//!
+//! A spread file's blocks are offered to peers from memory, in parts; the core says who keeps which, and a part is let go
+//! when all its blocks are durable somewhere. So that listing a data set needs no peer, folders stay here.
+
+use cid::Cid;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::sync::mpsc as sync;
+use std::time::Duration;
+use timerose_content::blockstore::BatchWriter;
+use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Root};
+use timerose_core::failure::Failure;
+use timerose_core::id::NodeId;
+use timerose_core::io::{Input, Request};
+use timerose_core::message::CIDS_MAX;
+use tokio::sync::{mpsc, watch};
+
+use crate::ports::{Added, Requests};
+
+/// Bytes of blocks that are placed in one step.
+const PART_BYTES: usize = 8 << 20;
+/// Bytes of blocks that wait for their place; below what the store lets an import stage.
+const WAITING_BYTES: usize = 48 << 20;
+/// Bytes that are read in one step.
+const READ_BYTES: usize = 256 * 1024;
+/// How long an import waits for a single answer: longer than the core takes to give up on every store in turn.
+const PLACE_WAIT: Duration = Duration::from_secs(600);
+
+type Placement = (Vec<Cid>, NodeId);
+
+/// The imports of a node that wait for the core.
+pub(super) struct Imports {
+    me: NodeId,
+    requests: Requests,
+    waiting: Mutex<HashMap<Request, sync::Sender<Placement>>>,
+}
+
+impl Imports {
+    pub fn new(me: NodeId, requests: Requests) -> Imports {
+        Imports { me, requests, waiting: Mutex::default() }
+    }
+
+    /// The core says where blocks are.
+    pub fn placed(&self, request: Request, cids: Vec<Cid>, at: NodeId) {
+        if let Some(import) = self.waiting.lock().get(&request) {
+            // An import that has failed does not listen.
+            let _ = import.send((cids, at));
+        }
+    }
+
+    /// Adds what `source` gives: one file, or the files of a tar archive. Blocks.
+    pub fn add(
+        &self,
+        content: &Content,
+        source: Box<dyn Read + Send>,
+        tar: bool,
+        spread: bool,
+        progress: &watch::Sender<u64>,
+        work: &mpsc::Sender<Input>,
+    ) -> Result<Added, Failure> {
+        let request = self.requests.next();
+        let (sender, placements) = sync::channel();
+        if spread {
+            self.waiting.lock().insert(request, sender);
+        }
+        let spread_state = spread.then(|| Spread {
+            store: content.store(),
+            me: self.me,
+            request,
+            work,
+            placements,
+            file: None,
+            part: Vec::new(),
+            part_bytes: 0,
+            waiting: HashMap::new(),
+            waiting_bytes: 0,
+            placed: BTreeMap::new(),
+        });
+        let sink = Sink { local: content.store().batch(), spread: spread_state };
+        let import = Import { sink, progress, read: 0, files: 0 };
+        let added = if tar { import.archive(source) } else { import.file(source) };
+        if spread {
+            self.waiting.lock().remove(&request);
+            if added.is_err() {
+                // Whoever was asked to keep some of it need not go on.
+                let _ = work.blocking_send(Input::Cancel { request });
+            }
+        }
+        added
+    }
+}
+
+/// One import under way.
+struct Import<'a> {
+    sink: Sink<'a>,
+    progress: &'a watch::Sender<u64>,
+    read: u64,
+    files: u64,
+}
+
+impl Import<'_> {
+    fn file(mut self, mut source: Box<dyn Read + Send>) -> Result<Added, Failure> {
+        let root = self.import(&mut source)?;
+        self.end(root)
+    }
+
+    fn archive(mut self, source: Box<dyn Read + Send>) -> Result<Added, Failure> {
+        let bad =
+            |why: &dyn std::fmt::Display| Failure::BadArgument { index: 0, wanted: "a tar archive".into(), got: why.to_string() };
+        let mut tree = DirBuilder::new();
+        let mut archive = tar::Archive::new(source);
+        for entry in archive.entries().map_err(|e| bad(&e))? {
+            let mut entry = entry.map_err(|e| bad(&e))?;
+            let path = entry.path().map_err(|e| bad(&e))?.to_string_lossy().into_owned();
+            let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+            match entry.header().entry_type() {
+                tar::EntryType::Regular => {
+                    let root = self.import(&mut entry)?;
+                    tree.insert(&parts, root).map_err(|e| bad(&e))?;
+                }
+                tar::EntryType::Directory => tree.insert_dir(&parts).map_err(|e| bad(&e))?,
+                other => return Err(bad(&format!("{path} is no file and no folder but {other:?}"))),
+            }
+        }
+        let local = &mut self.sink.local;
+        let root = tree.build(&mut |block| local.push(block)).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+        self.end(root)
+    }
+
+    fn import(&mut self, source: &mut dyn Read) -> Result<Root, Failure> {
+        let mut importer = FileImporter::new();
+        let mut buffer = vec![0; READ_BYTES];
+        self.sink.begin_file();
+        loop {
+            let count =
+                source.read(&mut buffer).map_err(|e| Failure::NodeFailed { what: format!("the upload broke off: {e}") })?;
+            if count == 0 {
+                break;
+            }
+            self.read += count as u64;
+            importer.push(&buffer[..count], &mut |block| self.sink.take(block))?;
+            self.progress.send_replace(self.read);
+        }
+        self.files += 1;
+        importer.finish(&mut |block| self.sink.take(block))
+    }
+
+    fn end(self, root: Root) -> Result<Added, Failure> {
+        let placed = self.sink.finish()?;
+        Ok(Added { cid: root.cid, size: root.size, files: self.files, placed })
+    }
+}
+
+/// Where an import's blocks go: into this node's store, or first to the core.
+struct Sink<'a> {
+    local: BatchWriter,
+    spread: Option<Spread<'a>>,
+}
+
+impl Sink<'_> {
+    fn begin_file(&mut self) {
+        if let Some(spread) = &mut self.spread {
+            spread.file = None;
+        }
+    }
+
+    fn take(&mut self, block: Block) -> Result<(), Failure> {
+        match &mut self.spread {
+            Some(spread) => spread.take(block),
+            None => self.local.push(block).map_err(|e| super::of_store(&e)),
+        }
+    }
+
+    /// Makes everything durable, here or elsewhere; gives the blocks by the node that keeps them.
+    fn finish(self) -> Result<BTreeMap<NodeId, u64>, Failure> {
+        self.local.finish().map_err(|e| super::of_store(&e))?;
+        let Some(mut spread) = self.spread else { return Ok(BTreeMap::new()) };
+        spread.place()?;
+        spread.settle(0)?;
+        Ok(std::mem::take(&mut spread.placed))
+    }
+}
+
+/// What an import that is spread keeps track of.
+struct Spread<'a> {
+    store: &'a Blockstore,
+    me: NodeId,
+    request: Request,
+    work: &'a mpsc::Sender<Input>,
+    placements: sync::Receiver<Placement>,
+    /// The first block of the file that is being read: it decides where the file goes.
+    file: Option<Cid>,
+    /// Blocks that are to be placed next, by file, and their bytes.
+    part: Vec<(Cid, Vec<Cid>)>,
+    part_bytes: usize,
+    /// Blocks that have no place yet, each as often as it was staged, and their bytes.
+    waiting: HashMap<Cid, Vec<Block>>,
+    waiting_bytes: usize,
+    placed: BTreeMap<NodeId, u64>,
+}
+
+impl Spread<'_> {
+    fn take(&mut self, block: Block) -> Result<(), Failure> {
+        let cid = *block.cid();
+        let key = *self.file.get_or_insert(cid);
+        match self.part.last_mut() {
+            Some((file, cids)) if *file == key => cids.push(cid),
+            _ => self.part.push((key, vec![cid])),
+        }
+        self.part_bytes += block.size();
+        self.waiting_bytes += block.size();
+        self.store.stage(vec![block.clone()]).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+        self.waiting.entry(cid).or_default().push(block);
+        let blocks: usize = self.part.iter().map(|(_, cids)| cids.len()).sum();
+        if self.part_bytes >= PART_BYTES || blocks >= CIDS_MAX { self.place() } else { Ok(()) }
+    }
+
+    /// Asks the core for places for the present part, and waits while too much waits.
+    fn place(&mut self) -> Result<(), Failure> {
+        self.part_bytes = 0;
+        let files = std::mem::take(&mut self.part);
+        if !files.is_empty() {
+            let gone = |_| Failure::NodeFailed { what: "the node is ending".into() };
+            self.work.blocking_send(Input::Place { request: self.request, files }).map_err(gone)?;
+        }
+        self.settle(WAITING_BYTES - PART_BYTES)
+    }
+
+    /// Takes placements until at most `most` bytes wait.
+    fn settle(&mut self, most: usize) -> Result<(), Failure> {
+        while self.waiting_bytes > most {
+            let placed = self.placements.recv_timeout(PLACE_WAIT);
+            let (cids, at) = placed.map_err(|_| Failure::NodeFailed { what: "no store answered".into() })?;
+            *self.placed.entry(at).or_default() += cids.len() as u64;
+            let blocks: Vec<Block> = cids.iter().filter_map(|cid| self.waiting.get_mut(cid)?.pop()).collect();
+            self.waiting_bytes -= blocks.iter().map(Block::size).sum::<usize>();
+            if at == self.me {
+                self.store.put_many(&blocks).map_err(|e| super::of_store(&e))?;
+            }
+            self.store.unstage(&cids);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Spread<'_> {
+    /// An import that fails must not leave its blocks in memory.
+    fn drop(&mut self) {
+        for (cid, blocks) in &self.waiting {
+            blocks.iter().for_each(|_| self.store.unstage(&[*cid]));
+        }
+    }
+}

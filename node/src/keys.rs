@@ -1,0 +1,142 @@
+//! The node's key: read or made, and what it signs and checks.
+
+use libp2p::PeerId;
+use libp2p::identity::{Keypair, PublicKey, ed25519};
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use timerose_core::capability::Session;
+use timerose_core::id::{NodeId, Now};
+use timerose_core::record::{RecordError, Signed, Verified, open, seal};
+
+use crate::config::StartError;
+
+/// The name of the key's file in a data folder.
+const KEY_FILE: &str = "key";
+
+/// This node's key pair. Cheap to clone; never shown.
+#[derive(Clone)]
+pub struct Keys {
+    pair: Arc<ed25519::Keypair>,
+    id: NodeId,
+    nonces: Arc<AtomicU64>,
+}
+
+impl Keys {
+    /// Reads the key of a data folder, or makes one, readable by its owner alone (mode 0600).
+    ///
+    /// # Errors
+    /// [`StartError::Data`] where the folder cannot be used or its key file is not a key.
+    pub fn open(dir: &Path) -> Result<Keys, StartError> {
+        let path = dir.join(KEY_FILE);
+        let fail = |why: String| StartError::Data { path: path.clone(), why };
+        fs::create_dir_all(dir).map_err(|e| fail(e.to_string()))?;
+        match fs::read(&path) {
+            Ok(mut secret) => {
+                let secret = ed25519::SecretKey::try_from_bytes(&mut secret).map_err(|_| fail("not a key of 32 bytes".into()))?;
+                Ok(Keys::from(ed25519::Keypair::from(secret)))
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let secret = ed25519::SecretKey::generate();
+                let fresh = dir.join(format!("{KEY_FILE}.new"));
+                let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
+                written
+                    .and_then(|mut file| file.write_all(secret.as_ref()).and_then(|()| file.sync_all()))
+                    .and_then(|()| fs::rename(&fresh, &path))
+                    .map_err(|e| fail(e.to_string()))?;
+                Ok(Keys::from(ed25519::Keypair::from(secret)))
+            }
+            Err(e) => Err(fail(e.to_string())),
+        }
+    }
+
+    /// The node that this key makes.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The same for libp2p.
+    pub(crate) fn keypair(&self) -> Keypair {
+        Keypair::from((*self.pair).clone())
+    }
+
+    /// Signs a record.
+    pub(crate) fn seal<R: Signed>(&self, record: &R) -> Vec<u8> {
+        seal(record, |bytes| self.pair.sign(bytes).try_into().expect("an Ed25519 signature has 64 bytes"))
+    }
+
+    /// The token that opens a stream to `to`.
+    pub(crate) fn session(&self, to: NodeId) -> Vec<u8> {
+        let now = wall_clock();
+        // Distinct for every stream of every life of this node; it need not be secret.
+        let mut nonce = now.unix_ms.to_be_bytes().to_vec();
+        nonce.extend_from_slice(&self.nonces.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        self.seal(&Session::new(self.id, to, now, nonce))
+    }
+}
+
+impl From<ed25519::Keypair> for Keys {
+    fn from(pair: ed25519::Keypair) -> Keys {
+        let id = NodeId(pair.public().to_bytes());
+        Keys { pair: Arc::new(pair), id, nonces: Arc::new(AtomicU64::new(0)) }
+    }
+}
+
+/// Opens a signed record with a real signature check.
+pub(crate) fn open_verified<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, RecordError> {
+    open(bytes, |issuer, message, signature| {
+        ed25519::PublicKey::try_from_bytes(&issuer.0).is_ok_and(|key| key.verify(message, signature))
+    })
+}
+
+/// The libp2p name of a node.
+pub(crate) fn peer_of(node: &NodeId) -> Option<PeerId> {
+    ed25519::PublicKey::try_from_bytes(&node.0).ok().map(|key| PublicKey::from(key).to_peer_id())
+}
+
+/// The node behind a libp2p name, if that holds an Ed25519 key (peers with other keys are no nodes of ours).
+pub(crate) fn node_of(peer: &PeerId) -> Option<NodeId> {
+    const IDENTITY: u64 = 0;
+    let hash: &libp2p::multihash::Multihash<64> = peer.as_ref();
+    if hash.code() != IDENTITY {
+        return None;
+    }
+    let key = PublicKey::try_decode_protobuf(hash.digest()).ok()?.try_into_ed25519().ok()?;
+    Some(NodeId(key.to_bytes()))
+}
+
+/// The wall clock alone, for expiries.
+pub(crate) fn wall_clock() -> Now {
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    Now { monotonic_us: 0, unix_ms }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_kept_private_and_names_one_node() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let first = Keys::open(dir.path()).expect("made").id();
+        let again = Keys::open(dir.path()).expect("read").id();
+        assert_eq!(first, again);
+        let mode = fs::metadata(dir.path().join(KEY_FILE)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let peer = peer_of(&first).expect("a peer id");
+        assert_eq!(node_of(&peer), Some(first));
+    }
+
+    #[test]
+    fn a_file_that_is_no_key_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join(KEY_FILE), b"short").expect("written");
+        assert!(matches!(Keys::open(dir.path()), Err(StartError::Data { .. })));
+        assert_eq!(fs::read(dir.path().join(KEY_FILE)).expect("there"), b"short");
+    }
+}

@@ -1,0 +1,20 @@
+//! What is done in a TimeRose node: one loop that asks the core, and the drivers that carry out what it decides.
+//!
+//! The shape is a star: [`run`] starts every driver and gives each its queues; no driver knows another. What they share
+//! stands in `ports` (the narrow handles), `keys` and `config`.
+
+mod api;
+mod config;
+mod content;
+mod engine;
+mod journal;
+mod keys;
+mod ports;
+mod run;
+mod signer;
+mod swarm;
+mod wire;
+
+pub use config::{Config, StartError};
+pub use keys::Keys;
+pub use run::{Running, start};

@@ -1,0 +1,155 @@
+//! The narrow handles that the loop gives to drivers: what one part of a node may ask of another, and nothing more.
+//!
+//! The bytes of files do not pass through the core, so the API asks the content driver for them here; an engine's guest
+//! reads through [`Shelf`].
+
+use bytes::Bytes;
+use cid::Cid;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use timerose_core::failure::Failure;
+use timerose_core::function::{Entry, Function};
+use timerose_core::io::{Input, Request};
+use timerose_core::view::View;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Where an answer goes.
+pub(crate) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
+
+/// Requests of a port that wait to be taken up; whoever comes later waits with them.
+pub(crate) const PORT_QUEUE: usize = 64;
+
+/// What the API may ask of the content driver.
+pub(crate) enum ContentRequest {
+    /// Keep a file, or the files of a tar archive.
+    Add { source: Box<dyn Read + Send>, tar: bool, spread: bool, progress: watch::Sender<u64>, answer: Answer<Added> },
+    /// What a path names.
+    Resolve { root: Cid, path: String, answer: Answer<Named> },
+    /// The entries of a folder.
+    List { root: Cid, path: String, answer: Answer<Vec<Named>> },
+    /// The bytes of a file, in order.
+    Read { file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>> },
+    /// The bytes of one block, from peers where it is not here.
+    Block { cid: Cid, answer: Answer<Bytes> },
+    /// Keep a record.
+    Put { block: Bytes, answer: Answer<Cid> },
+}
+
+/// What was added.
+#[derive(Clone, Debug)]
+pub(crate) struct Added {
+    /// The root.
+    pub cid: Cid,
+    /// Bytes of content.
+    pub size: u64,
+    /// Files.
+    pub files: u64,
+    /// Blocks by the node that keeps them.
+    pub placed: std::collections::BTreeMap<timerose_core::id::NodeId, u64>,
+}
+
+/// A file or a folder.
+#[derive(Clone, Debug, serde::Serialize)]
+pub(crate) struct Named {
+    /// Its name; empty for a root.
+    pub name: String,
+    /// Its CID.
+    #[serde(serialize_with = "as_text")]
+    pub cid: Cid,
+    /// Bytes of content; for a folder, of everything below.
+    pub size: u64,
+    /// Whether it is a folder.
+    pub folder: bool,
+}
+
+/// Writes a CID as its text.
+pub(crate) fn as_text<T: std::fmt::Display, S: serde::Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// What the API may ask of the engine driver.
+pub(crate) enum EngineRequest {
+    /// Which engine bare code is for, and what it offers.
+    Describe { code: Bytes, answer: Answer<(String, Vec<Entry>)> },
+    /// Whether code is fit for its manifest.
+    Check { function: Arc<Function>, code: Bytes, answer: Answer<()> },
+}
+
+/// What the API may ask of the journal.
+pub(crate) enum JournalRequest {
+    /// The receipt of a task or of a result.
+    Receipt { of: Cid, answer: Answer<Option<Cid>> },
+}
+
+/// Numbers the requests of this node's users.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requests(Arc<AtomicU64>);
+
+impl Requests {
+    /// A number that no other request has.
+    pub fn next(&self) -> Request {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// All that the API is given.
+#[derive(Clone)]
+pub(crate) struct ApiPorts {
+    /// New work for the core.
+    pub work: mpsc::Sender<Input>,
+    /// The content driver.
+    pub content: mpsc::Sender<ContentRequest>,
+    /// The engine driver.
+    pub engine: mpsc::Sender<EngineRequest>,
+    /// The journal.
+    pub journal: mpsc::Sender<JournalRequest>,
+    /// The core's read model.
+    pub view: watch::Receiver<View>,
+    /// Numbers of requests.
+    pub requests: Requests,
+    /// What the drivers count.
+    pub counters: Arc<Counters>,
+}
+
+/// What the drivers count, for `/metrics`.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Inputs that the core has taken.
+    pub inputs: AtomicU64,
+    /// Messages sent to peers.
+    pub messages_out: AtomicU64,
+    /// Messages from peers.
+    pub messages_in: AtomicU64,
+    /// Messages that were dropped because a peer's queue was full or it was gone.
+    pub messages_dropped: AtomicU64,
+    /// Streams refused: forged, truncated, oversized.
+    pub refused: AtomicU64,
+    /// Runs of guests that ended.
+    pub runs: AtomicU64,
+    /// Block bytes from and to peers.
+    pub blocks_in: AtomicU64,
+    /// Block bytes that peers took.
+    pub blocks_out: AtomicU64,
+}
+
+impl Counters {
+    /// Counts one.
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads a counter.
+    pub fn read(counter: &AtomicU64) -> u64 {
+        counter.load(Ordering::Relaxed)
+    }
+}
+
+/// What other drivers may do with content: the Host of DESIGN §4, storing a result, keeping records.
+pub(crate) trait Shelf: timerose_engines::Host {
+    /// Stores a result and gives its CID: that of a file with the same bytes.
+    fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
+    /// Keeps records (DAG-CBOR blocks). `meanwhile` is called when peers can have them, which is before they are durable; what
+    /// it gives is given back.
+    fn keep(&self, records: Vec<Bytes>, meanwhile: Box<dyn FnOnce() -> bool + '_>) -> Result<bool, Failure>;
+}

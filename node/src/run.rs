@@ -1,0 +1,264 @@
+//! The one loop: takes an input, asks the core, hands the outputs to their drivers. It awaits nothing else and computes
+//! nothing.
+//!
+//! New work is taken only while every driver's queue has room; completions are always taken, since they free what they
+//! complete. What a queue cannot take waits in order behind it, and then nothing new is taken at all.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use timerose_core::id::Now;
+use timerose_core::io::{Input, Output};
+use timerose_core::membership::NodeConfig;
+use timerose_core::node::Node;
+use timerose_core::view::View;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::{Config, StartError};
+use crate::journal::Journal;
+use crate::keys::{Keys, wall_clock};
+use crate::ports::{ApiPorts, Counters, PORT_QUEUE, Requests};
+use crate::{api, content, engine, signer, swarm};
+
+/// Outputs that wait for one driver.
+const DRIVER_QUEUE: usize = 4096;
+/// Room that every driver must have before new work is taken: more than one turn puts out.
+const ROOM: usize = 256;
+/// Inputs that wait for the loop.
+const INPUT_QUEUE: usize = 4096;
+/// How often the read model is published at most.
+const VIEW_EVERY: Duration = Duration::from_millis(50);
+
+/// A node that runs until this is dropped.
+pub struct Running {
+    /// Where its HTTP API listens.
+    pub api: SocketAddr,
+    /// What it sees; the first value comes before it listens.
+    view: watch::Receiver<View>,
+    stop: Option<tokio::sync::oneshot::Sender<()>>,
+    ended: tokio::task::JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the node has addresses, and gives them as multiaddrs.
+    pub async fn addrs(&mut self) -> Vec<String> {
+        let seen = self.view.wait_for(|view| view.members.get(&view.me).is_some_and(|me| !me.addrs.is_empty())).await;
+        seen.map(|view| view.members[&view.me].addrs.clone()).unwrap_or_default()
+    }
+
+    /// Ends the node and waits for the loop.
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let _ = self.ended.await;
+    }
+}
+
+/// Starts a node. Must be called inside a multi-threaded tokio runtime.
+///
+/// # Errors
+/// [`StartError`], before anything was promised to anybody.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    let keys = Keys::open(&config.dir)?;
+    let counters = Arc::new(Counters::default());
+    let requests = Requests::default();
+    let (work, work_rx) = mpsc::channel(INPUT_QUEUE);
+    let (done, done_rx) = mpsc::channel(INPUT_QUEUE);
+
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), counters.clone())?;
+    let shelf = library.shelf();
+    let engines = engine::Driver::new(&config.dir, config.offers, shelf, counters.clone())?;
+    let journal = Journal::open(&config.dir)?;
+    let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
+
+    let node = Node::new(NodeConfig {
+        me: keys.id(),
+        epoch: wall_clock().unix_ms,
+        region: config.region.clone(),
+        roles: config.roles.clone(),
+        engines: engines.names().iter().map(|name| name.to_string()).collect(),
+        offers: config.offers,
+        trust: config.trust.clone(),
+        join: config.join.clone(),
+    });
+    let (view, view_rx) = watch::channel(node.view());
+
+    let (to_swarm, swarm_rx) = queue();
+    let (to_content, content_rx) = queue();
+    let (to_engine, engine_rx) = queue();
+    let (to_journal, journal_rx) = queue();
+    let (to_signer, signer_rx) = queue();
+    let (to_api, api_rx) = queue();
+    let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
+    let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
+    let (journal_port, journal_requests) = mpsc::channel(PORT_QUEUE);
+
+    swarm.run(swarm_rx, work.clone(), done.clone());
+    engines.run(config.offers.slots, engine_rx, engine_requests, done.clone())?;
+    journal.run(journal_rx, journal_requests);
+    signer::run(keys.clone(), library.shelf(), signer_rx, done.clone());
+    library.run(content_rx, content_requests, work.clone(), done.clone());
+    let ports = ApiPorts {
+        work: work.clone(),
+        content: content_port,
+        engine: engine_port,
+        journal: journal_port,
+        view: view_rx.clone(),
+        requests,
+        counters: counters.clone(),
+    };
+    let api = api::serve(config.api, ports, api_rx).await?;
+
+    let drivers = Drivers {
+        swarm: Line::new(to_swarm),
+        content: Line::new(to_content),
+        engine: Line::new(to_engine),
+        journal: Line::new(to_journal),
+        signer: Line::new(to_signer),
+        api: Line::new(to_api),
+    };
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let turns = Loop { node, drivers, view, counters, begin: Instant::now(), out: Vec::new(), published: None, stale: true };
+    let ended = tokio::spawn(turns.run(work_rx, done_rx, stopped));
+    Ok(Running { api, view: view_rx, stop: Some(stop), ended })
+}
+
+fn queue() -> (mpsc::Sender<Output>, mpsc::Receiver<Output>) {
+    mpsc::channel(DRIVER_QUEUE)
+}
+
+/// The way to one driver, and what waits in front of it.
+struct Line {
+    queue: mpsc::Sender<Output>,
+    /// What did not fit, in order. It grows by completions only, of which there are as many as work was taken.
+    backlog: VecDeque<Output>,
+}
+
+impl Line {
+    fn new(queue: mpsc::Sender<Output>) -> Line {
+        Line { queue, backlog: VecDeque::new() }
+    }
+
+    fn push(&mut self, output: Output) {
+        self.backlog.push_back(output);
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        while let Some(output) = self.backlog.pop_front() {
+            if let Err(mpsc::error::TrySendError::Full(output)) = self.queue.try_send(output) {
+                return self.backlog.push_front(output);
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.backlog.is_empty() && self.queue.capacity() >= ROOM
+    }
+}
+
+struct Drivers {
+    swarm: Line,
+    content: Line,
+    engine: Line,
+    journal: Line,
+    signer: Line,
+    api: Line,
+}
+
+impl Drivers {
+    fn all(&mut self) -> [&mut Line; 6] {
+        [&mut self.swarm, &mut self.content, &mut self.engine, &mut self.journal, &mut self.signer, &mut self.api]
+    }
+
+    /// Who carries out what.
+    fn hand_out(&mut self, output: Output) {
+        match &output {
+            Output::Send { .. } | Output::SendAdverts { .. } | Output::Dial { .. } => self.swarm.push(output),
+            Output::Load { .. } | Output::Fetch { .. } | Output::List { .. } | Output::Have { .. } | Output::Placed { .. } => {
+                self.content.push(output);
+            }
+            Output::Start { .. } => self.engine.push(output),
+            Output::Stop { .. } => {
+                self.content.push(output.clone());
+                self.engine.push(output);
+            }
+            Output::Sign { .. } | Output::SignAdvert { .. } => self.signer.push(output),
+            Output::Index { .. } => self.journal.push(output),
+            Output::Reply { .. } | Output::Progress { .. } | Output::JobReply { .. } => self.api.push(output),
+        }
+    }
+}
+
+struct Loop {
+    node: Node,
+    drivers: Drivers,
+    view: watch::Sender<View>,
+    counters: Arc<Counters>,
+    begin: Instant,
+    out: Vec<Output>,
+    published: Option<Instant>,
+    /// Whether something happened since the view was published.
+    stale: bool,
+}
+
+impl Loop {
+    async fn run(
+        mut self,
+        mut work: mpsc::Receiver<Input>,
+        mut done: mpsc::Receiver<Input>,
+        mut stopped: tokio::sync::oneshot::Receiver<()>,
+    ) {
+        self.turn(Input::Tick);
+        loop {
+            let may_take = self.drivers.all().into_iter().all(|line| line.has_room());
+            let wake = self.wakeup();
+            let input = tokio::select! {
+                biased;
+                _ = &mut stopped => return,
+                Some(input) = done.recv() => input,
+                Some(input) = work.recv(), if may_take => input,
+                () = tokio::time::sleep_until(wake.into()) => Input::Tick,
+            };
+            self.turn(input);
+        }
+    }
+
+    fn turn(&mut self, input: Input) {
+        Counters::count(&self.counters.inputs);
+        self.node.handle(self.now(), input, &mut self.out);
+        let mut out = std::mem::take(&mut self.out);
+        for output in out.drain(..) {
+            self.drivers.hand_out(output);
+        }
+        self.out = out;
+        for line in self.drivers.all() {
+            line.flush();
+        }
+        self.stale = self.published.is_some_and(|at| at.elapsed() < VIEW_EVERY);
+        if !self.stale {
+            self.published = Some(Instant::now());
+            self.view.send_replace(self.node.view());
+        }
+    }
+
+    /// The core's next alarm; sooner while something waits in front of a driver or the view is not the latest.
+    fn wakeup(&mut self) -> Instant {
+        let now = Instant::now();
+        let idle = Duration::from_secs(3600);
+        let core = self.node.next_wakeup().map_or(now + idle, |us| self.begin + Duration::from_micros(us));
+        let blocked = self.drivers.all().into_iter().any(|line| !line.backlog.is_empty());
+        let view = self.published.filter(|_| self.stale).map(|at| at + VIEW_EVERY);
+        let mut wake = core;
+        if blocked {
+            wake = wake.min(now + Duration::from_millis(1));
+        }
+        wake.min(view.unwrap_or(wake))
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic_us: self.begin.elapsed().as_micros() as u64, unix_ms: wall_clock().unix_ms }
+    }
+}

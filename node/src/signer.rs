@@ -1,0 +1,47 @@
+//! The signer: signs what this node states, off the loop, and keeps its receipts.
+//!
+//! A receipt is answered when it can be had from this node, which is before it is on the disk: a lost one is made again by
+//! running again.
+
+use bytes::Bytes;
+use std::sync::Arc;
+use timerose_core::id::{DAG_CBOR, cid_of};
+use timerose_core::io::{Input, Output};
+use tokio::sync::mpsc;
+
+use crate::keys::{Keys, open_verified};
+use crate::ports::Shelf;
+
+/// The most statements that are signed before the receipts among them are written together.
+const BATCH_MAX: usize = 256;
+
+/// Runs on a thread of its own until `outputs` closes.
+pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver<Output>, done: mpsc::Sender<Input>) {
+    tokio::task::spawn_blocking(move || {
+        let mut batch = Vec::new();
+        while outputs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
+            let mut receipts = Vec::new();
+            let mut answers = Vec::new();
+            for output in batch.drain(..) {
+                match output {
+                    Output::Sign { ticket, receipt } => {
+                        let block = Bytes::from(keys.seal(&receipt));
+                        answers.push(Input::Signed { ticket, receipt: cid_of(DAG_CBOR, &block) });
+                        receipts.push(block);
+                    }
+                    Output::SignAdvert { advert } => match open_verified(&keys.seal(&advert)) {
+                        Ok(advert) => answers.push(Input::AdvertSigned { advert }),
+                        Err(why) => tracing::error!(%why, "this node's own advert cannot be read back"),
+                    },
+                    _ => {}
+                }
+            }
+            let answered = || answers.into_iter().all(|answer| done.blocking_send(answer).is_ok());
+            match shelf.keep(receipts, Box::new(answered)) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(why) => tracing::error!(%why, "receipts could not be kept"),
+            }
+        }
+    });
+}
