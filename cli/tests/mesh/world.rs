@@ -1,0 +1,153 @@
+//! Real processes for tests: nodes in folders of their own, and commands against them. All of it ends with the test.
+
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// The program under test.
+pub const TIMEROSE: &str = env!("CARGO_BIN_EXE_timerose");
+
+/// A folder for one test.
+pub struct World {
+    pub dir: TempDir,
+}
+
+/// What a command said.
+pub struct Said {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Said {
+    /// Its standard output, if it went well.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.stdout.trim_end().to_string()
+    }
+
+    pub fn json(self) -> Value {
+        let text = self.ok();
+        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    }
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Said {
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl World {
+    pub fn new() -> World {
+        World { dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().expect("below the folder")).expect("made");
+        std::fs::write(&path, bytes).expect("written");
+        path
+    }
+
+    /// The key of a node that has not run yet, as its DID.
+    pub fn did(&self, name: &str) -> String {
+        self.command(&self.path(name), &["id", "-o", "json"]).json()["id"].as_str().expect("an id").to_string()
+    }
+
+    /// Starts a node and waits until it is ready.
+    pub fn node(&self, name: &str, args: &[&str]) -> Node {
+        let dir = self.path(name);
+        let log = self.path(&format!("{name}.log"));
+        let mut child = Command::new(TIMEROSE)
+            .args(["-v", "node", "--until-stdin-closes", "-o", "json", "--slots", "1", "--data"])
+            .arg(&dir)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(&log).expect("a log"))
+            .spawn()
+            .expect("started");
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut first).expect("a line");
+        let ready: Value = serde_json::from_str(&first)
+            .unwrap_or_else(|e| panic!("{e}: {first:?}; {}", std::fs::read_to_string(&log).unwrap_or_default()));
+        Node { child, dir, log, ready }
+    }
+
+    /// Runs a command against the node of a folder, or without one.
+    pub fn command(&self, home: &Path, args: &[&str]) -> Said {
+        Command::new(TIMEROSE).args(args).env("TIMEROSE_PATH", home).current_dir(self.dir.path()).output().expect("run").into()
+    }
+}
+
+/// A node in a process of its own.
+pub struct Node {
+    pub child: Child,
+    pub dir: PathBuf,
+    pub log: PathBuf,
+    ready: Value,
+}
+
+impl Node {
+    pub fn id(&self) -> String {
+        self.ready["id"].as_str().expect("an id").to_string()
+    }
+
+    /// Where it can be dialled, by TCP.
+    pub fn addr(&self) -> String {
+        let addrs = self.ready["addrs"].as_array().expect("addresses");
+        addrs.iter().filter_map(Value::as_str).find(|addr| addr.contains("/tcp/")).expect("a TCP address").to_string()
+    }
+
+    /// One of its metrics.
+    pub fn metric(&self, name: &str) -> u64 {
+        let url = format!("http://{}/metrics", self.ready["api"].as_str().expect("an address"));
+        let text = ureq::get(url).call().expect("metrics").body_mut().read_to_string().expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("timerose_{name} "))).expect("the metric");
+        line.parse().expect("a number")
+    }
+
+    /// Waits until a metric is as it should be.
+    pub fn wait_for(&self, name: &str, right: impl Fn(u64) -> bool) {
+        wait_until(name, || right(self.metric(name)));
+    }
+
+    pub fn kill(&mut self) {
+        // SIGKILL: nothing of the node's own runs any more.
+        self.child.kill().expect("killed");
+        self.child.wait().expect("reaped");
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// Polls for what has no event of its own, and gives up after a minute.
+pub fn wait_until(what: &str, mut right: impl FnMut() -> bool) {
+    for _ in 0..1200 {
+        if right() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    panic!("in vain waited for {what}");
+}
