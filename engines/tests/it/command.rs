@@ -1,0 +1,219 @@
+//! Runs of `wasm-command` programs: streams, arguments, time, randomness, the end.
+
+use timerose_core::failure::Failure;
+use timerose_core::id::{RAW, cid_of};
+use timerose_core::task::{Arg, INLINE_MAX};
+
+use crate::setup::*;
+
+/// A program around `body`, with the calls that the tests use. `$say` writes bytes to a stream.
+fn program(body: &str) -> String {
+    format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_seek" (func $fd_seek (param i32 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "args_sizes_get" (func $args_sizes_get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "args_get" (func $args_get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ_sizes_get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $environ_get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get" (func $clock_time_get (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $proc_exit (param i32)))
+        (import "wasi_snapshot_preview1" "sock_shutdown" (func $sock_shutdown (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_create_directory" (func $path_create_directory (param i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "from_the_future" (func $from_the_future))
+        (memory (export "memory") 2)
+        (data (i32.const 16) "oops")
+        (func $say (param $fd i32) (param $at i32) (param $length i32)
+            (i32.store (i32.const 0) (local.get $at))
+            (i32.store (i32.const 4) (local.get $length))
+            (if (call $fd_write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable)))
+        (func (export "_start") (local $n i32)
+        {body}))"#
+    )
+}
+
+/// Copies standard input to standard output, 1000 bytes at a time.
+const CAT: &str = r#"(loop
+    (i32.store (i32.const 0) (i32.const 1024))
+    (i32.store (i32.const 4) (i32.const 1000))
+    (if (call $fd_read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+    (local.set $n (i32.load (i32.const 8)))
+    (if (local.get $n) (then (call $say (i32.const 1) (i32.const 1024) (local.get $n)) (br 1))))"#;
+
+/// Writes the numbers that some calls answered, one byte each.
+fn answers(calls: &[&str]) -> String {
+    let mut body = String::new();
+    for (index, call) in calls.iter().enumerate() {
+        body += &format!("(i32.store8 (i32.const {}) (call {call}))\n", 2048 + index);
+    }
+    body + &format!("(call $say (i32.const 1) (i32.const 2048) (i32.const {}))", calls.len())
+}
+
+#[test]
+fn standard_input_becomes_standard_output() {
+    let mut setup = Setup::new();
+    let code = setup.wat(&program(CAT));
+    let text: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+    let link = Arg::Link(setup.content.file(text.clone()));
+    let exit = setup.run(&work(command(code), "", vec![link])).expect("a copy");
+    assert!(exit.output == text);
+    assert_eq!((exit.input, exit.memory), (200_000, 131_072));
+    assert_eq!(setup.output(&work(command(code), "_start", vec![inline("inline")])), b"inline");
+    assert_eq!(setup.output(&work(command(code), "", vec![])), b"");
+}
+
+#[test]
+fn standard_input_is_a_file_that_can_be_read_again() {
+    let mut setup = Setup::new();
+    let rewind = "(if (call $fd_seek (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 8)) (then unreachable))";
+    let code = setup.wat(&program(&format!("{CAT} {rewind} {CAT}")));
+    assert_eq!(setup.output(&work(command(code), "", vec![inline("twice")])), b"twicetwice");
+}
+
+#[test]
+fn arguments_and_environment_arrive_in_order() {
+    let mut setup = Setup::new();
+    let strings = |what: &str| {
+        format!(
+            "(drop (call ${what}_sizes_get (i32.const 0) (i32.const 4))) (local.set $n (i32.load (i32.const 4)))
+             (drop (call ${what}_get (i32.const 1024) (i32.const 4096))) (call $say (i32.const 1) (i32.const 4096) (local.get $n))"
+        )
+    };
+    let code = setup.wat(&program(&(strings("args") + &strings("environ"))));
+    let mut function = command(code);
+    function.env.insert("B".into(), "2".into());
+    function.env.insert("A".into(), "1".into());
+    let file = Arg::Link(setup.content.file("from a file"));
+    let args = vec![inline(""), inline("first"), file.clone()];
+    assert_eq!(setup.output(&work(function.clone(), "", args.clone())), b"main\0first\0from a file\0A=1\0B=2\0");
+    function.about.name = "named".into();
+    assert_eq!(setup.output(&work(function.clone(), "", args)), b"named\0first\0from a file\0A=1\0B=2\0");
+    let long = Arg::Link(setup.content.file("x".repeat(INLINE_MAX + 1)));
+    for bad in [inline(b"\xff"), inline(b"a\0b"), long] {
+        let failure = setup.failure(&work(function.clone(), "", vec![inline(""), file.clone(), bad]));
+        assert!(matches!(failure, Failure::BadArgument { index: 2, .. }), "{failure:?}");
+    }
+}
+
+#[test]
+fn an_exit_code_is_the_programs_failure_with_its_last_words() {
+    let mut setup = Setup::new();
+    let oops = "(call $say (i32.const 2) (i32.const 16) (i32.const 4))";
+    let code = setup.wat(&program(&format!("{oops} (call $proc_exit (i32.const 3))")));
+    let failed = |exit: i32, stderr: &str| Failure::FunctionFailed { exit, stderr: stderr.into() };
+    assert_eq!(setup.failure(&work(command(code), "", vec![])), failed(3, "oops"));
+    let code = setup.wat(&program(&format!("{oops} unreachable")));
+    let Failure::FunctionFailed { exit: 134, stderr } = setup.failure(&work(command(code), "", vec![])) else {
+        panic!("no trap")
+    };
+    assert!(stderr.starts_with("oops\nwasm trap: wasm `unreachable` instruction executed\n"), "{stderr}");
+    // 64 KiB of noise, of which the end is kept.
+    let noise = format!("(call $say (i32.const 2) (i32.const 1024) (i32.const 65536)) {oops} (call $proc_exit (i32.const 1))");
+    let code = setup.wat(&program(&noise));
+    let Failure::FunctionFailed { exit: 1, stderr } = setup.failure(&work(command(code), "", vec![])) else { panic!("no exit") };
+    assert!(stderr.len() == 4096 && stderr.ends_with("oops"), "{}", stderr.len());
+    let code =
+        setup.wat(&program("(call $say (i32.const 1) (i32.const 16) (i32.const 4)) (call $proc_exit (i32.const 0)) unreachable"));
+    assert_eq!(setup.output(&work(command(code), "", vec![])), b"oops");
+}
+
+#[test]
+fn limits_hold_for_programs_too() {
+    let mut setup = Setup::new();
+    let code = setup.wat(&program(CAT));
+    let mut function = command(code);
+    function.limits.output = 1500;
+    let text = inline("x".repeat(1501));
+    assert_eq!(setup.failure(&work(function, "", vec![text])), exceeded("output", 1500));
+    let mut function = command(setup.wat(&program("(loop (br 0))")));
+    function.limits.timeout_ms = 30;
+    assert_eq!(setup.failure(&work(function.clone(), "", vec![])), exceeded("time", 30));
+    function.limits.fuel = Some(1000);
+    assert_eq!(setup.failure(&work(function, "", vec![])), exceeded("fuel", 1000));
+    let hungry = "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then unreachable))";
+    let function = command(setup.wat(&program(hungry)));
+    assert_eq!(setup.failure(&work(function, "", vec![])), exceeded("memory", 16 << 20));
+}
+
+#[test]
+fn time_and_randomness_follow_from_the_task() {
+    let mut setup = Setup::new();
+    let code = setup.wat(&program(
+        "(drop (call $clock_time_get (i32.const 0) (i64.const 0) (i32.const 1024)))
+         (drop (call $clock_time_get (i32.const 1) (i64.const 0) (i32.const 1032)))
+         (drop (call $clock_time_get (i32.const 1) (i64.const 0) (i32.const 1040)))
+         (drop (call $random_get (i32.const 1048) (i32.const 40)))
+         (drop (call $random_get (i32.const 1088) (i32.const 40)))
+         (call $say (i32.const 1) (i32.const 1024) (i32.const 104))",
+    ));
+    let one = work(command(code), "", vec![]);
+    let mut other = one.clone();
+    other.task = cid_of(RAW, b"another task");
+    let (first, second) = (setup.output(&one), setup.output(&other));
+    assert_eq!(first, setup.output(&one));
+    let number = |at: usize| u64::from_le_bytes(first[at..at + 8].try_into().unwrap());
+    assert!((946_684_800..2_147_483_648).contains(&(number(0) / 1_000_000_000)), "between 2000 and 2038");
+    assert_eq!((number(8), number(16)), (2_000, 3_000));
+    assert_ne!(first[24..64], first[64..]);
+    assert!(first[..8] != second[..8] && first[24..] != second[24..]);
+}
+
+#[test]
+fn sleeping_moves_the_clock_and_takes_no_time() {
+    let mut setup = Setup::new();
+    // One subscription: clock 1, an hour from now.
+    let code = setup.wat(&program(
+        "(i64.store (i32.const 1024) (i64.const 77)) (i32.store (i32.const 1040) (i32.const 1))
+         (i64.store (i32.const 1048) (i64.const 3600000000000))
+         (if (call $poll_oneoff (i32.const 1024) (i32.const 2048) (i32.const 1) (i32.const 8)) (then unreachable))
+         (i32.store (i32.const 2044) (i32.load (i32.const 8)))
+         (drop (call $clock_time_get (i32.const 1) (i64.const 0) (i32.const 2080)))
+         (call $say (i32.const 1) (i32.const 2044) (i32.const 44))",
+    ));
+    let output = setup.output(&work(command(code), "", vec![]));
+    assert_eq!(output[..4], 1_u32.to_le_bytes(), "one event");
+    assert_eq!(output[4..12], 77_u64.to_le_bytes(), "of this subscription");
+    assert_eq!(output[12..36], [0; 24], "without an error");
+    assert_eq!(output[36..44], (3_600_000_000_000_u64 + 1_000).to_le_bytes());
+}
+
+#[test]
+fn calls_answer_with_their_errors() {
+    let mut setup = Setup::new();
+    let calls = [
+        "$sock_shutdown (i32.const 3) (i32.const 0)",                                 // ENOSYS
+        "$path_create_directory (i32.const 3) (i32.const 0) (i32.const 1)",           // EROFS
+        "$fd_read (i32.const 9) (i32.const 0) (i32.const 0) (i32.const 8)",           // EBADF
+        "$fd_read (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)",           // EBADF
+        "$fd_seek (i32.const 9) (i64.const 0) (i32.const 0) (i32.const 8)",           // EBADF
+        "$fd_seek (i32.const 1) (i64.const 0) (i32.const 0) (i32.const 8)",           // ESPIPE
+        "$fd_seek (i32.const 0) (i64.const -1) (i32.const 0) (i32.const 8)",          // EINVAL
+        "$fd_write (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 8)",          // EROFS
+        "$fd_write (i32.const 1) (i32.const -4) (i32.const 1) (i32.const 8)",         // EFAULT
+        "$fd_write (i32.const 1) (i32.const 0) (i32.const 100000) (i32.const 8)",     // EINVAL
+        "$random_get (i32.const 131064) (i32.const 16)",                              // EFAULT
+        "$clock_time_get (i32.const 9) (i64.const 0) (i32.const 8)",                  // EINVAL
+        "$poll_oneoff (i32.const 1024) (i32.const 2048) (i32.const 0) (i32.const 8)", // EINVAL
+        "$poll_oneoff (i32.const 131064) (i32.const 2048) (i32.const 1) (i32.const 8)", // EFAULT
+        "$args_get (i32.const -2) (i32.const 0)",                                     // EFAULT
+    ];
+    let code = setup.wat(&program(&answers(&calls)));
+    assert_eq!(setup.output(&work(command(code), "", vec![])), [52, 69, 8, 8, 8, 70, 28, 69, 21, 28, 21, 28, 28, 21, 21]);
+    let code = setup.wat(&program("(call $from_the_future)"));
+    let failure = setup.failure(&work(command(code), "", vec![]));
+    assert!(
+        matches!(&failure, Failure::FunctionFailed { stderr, .. } if stderr.contains("from_the_future is not implemented")),
+        "{failure:?}"
+    );
+}
+
+#[test]
+fn a_known_call_with_another_signature_is_rejected() {
+    let mut setup = Setup::new();
+    let code = setup
+        .wat(&program("").replace("\"proc_exit\" (func $proc_exit (param i32))", "\"proc_exit\" (func $proc_exit (param i64))"));
+    assert!(matches!(setup.failure(&work(command(code), "", vec![])), Failure::Rejected { .. }));
+}
