@@ -1,0 +1,258 @@
+//! The blockstore: durable blocks, keyed by multihash, and a little metadata beside them.
+//!
+//! Blocks over 16 KiB are flat files, smaller ones and all metadata live in one redb file. One thread writes, so that concurrent callers share
+//! its syncs; any thread reads. Every method blocks: call them from blocking threads.
+
+mod batch;
+mod error;
+mod flat;
+mod index;
+mod staging;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
+pub use error::StoreError;
+pub use index::{MAX_SMALL_BYTES, StoreStat};
+pub use staging::{MAX_STAGED_BYTES, StageFull};
+
+use crate::block::{self, Block, Multihash, RAW};
+use bytes::Bytes;
+use cid::Cid;
+use flat::Flat;
+use index::{Index, Place};
+use staging::Staging;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use writer::{Disk, Pending, Work, Writer};
+
+/// What the file `FORMAT` says. A store of this format must open for ever.
+const FORMAT: &str = "timerose blockstore 1\n";
+/// Multihashes that one step of [`Blockstore::iter`] reads.
+const PAGE: usize = 1024;
+/// Keys that one `meta_scan_prefix` may ask for.
+pub const MAX_SCAN: usize = 65_536;
+
+/// Told about blocks that have just become available, each by its multihash. Called on the thread that put or staged them.
+pub(crate) type Observer = Box<dyn Fn(&[Multihash]) + Send + Sync>;
+
+/// A store of blocks in a directory. Cloning is cheap; the store closes when the last clone is dropped.
+#[derive(Clone)]
+pub struct Blockstore(Arc<Inner>);
+
+struct Inner {
+    disk: Arc<Disk>,
+    writer: Writer,
+    staging: Staging,
+    observer: OnceLock<Observer>,
+}
+
+impl Blockstore {
+    /// Opens the store in `dir`, making it if there is none, and sweeps what a crash left half written.
+    ///
+    /// Fails with [`StoreError::Locked`] if another process has it, with [`StoreError::Format`] if it is of a newer format.
+    pub fn open(dir: &Path) -> Result<Blockstore, StoreError> {
+        std::fs::create_dir_all(dir).map_err(|e| StoreError::io("create", dir, &e))?;
+        check_format(dir)?;
+        // The index comes first: it holds the lock under which the sweep is safe.
+        let index = Index::open(dir)?;
+        let disk = Arc::new(Disk { index, flat: Flat::open(dir)? });
+        let writer = Writer::start(disk.clone())?;
+        Ok(Blockstore(Arc::new(Inner { disk, writer, staging: Staging::default(), observer: OnceLock::new() })))
+    }
+
+    /// Sets the one observer of new blocks; a second one is not taken.
+    pub(crate) fn observe(&self, observer: Observer) {
+        let _ = self.0.observer.set(observer);
+    }
+
+    fn announce(&self, hashes: &[Multihash]) {
+        if let Some(observer) = self.0.observer.get() {
+            observer(hashes);
+        }
+    }
+
+    /// Whether the block is kept here.
+    pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(block::inline_data(cid).is_some() || self.0.disk.index.place(cid.hash())?.is_some())
+    }
+
+    /// Bytes in the block, if it is kept here.
+    pub fn size_of(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
+        if let Some(data) = block::inline_data(cid) {
+            return Ok(Some(data.len() as u64));
+        }
+        Ok(self.0.disk.index.place(cid.hash())?.map(|place| place.size()))
+    }
+
+    /// The block's bytes, hashed again on the way, or `None` if it is not kept here.
+    ///
+    /// Fails with [`StoreError::Corrupt`] if what is on disk is not the block.
+    pub fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        if let Some(data) = block::inline_data(cid) {
+            return Ok(Some(data));
+        }
+        let disk = &self.0.disk;
+        let (data, path) = match disk.index.place(cid.hash())? {
+            None => return Ok(None),
+            Some(Place::Small(data)) => (data, disk.index.path().to_owned()),
+            Some(Place::Large(_)) => match disk.flat.read(cid.hash())? {
+                Some(data) => (data, disk.flat.path(cid.hash())),
+                // Either it was deleted since the index was read, or its file is lost.
+                None if disk.index.place(cid.hash())?.is_none() => return Ok(None),
+                None => return Err(StoreError::Corrupt { cid: *cid, path: disk.flat.path(cid.hash()) }),
+            },
+        };
+        if block::verify(cid, &data)? { Ok(Some(data)) } else { Err(StoreError::Corrupt { cid: *cid, path }) }
+    }
+
+    /// Stores blocks; they are durable when it returns. Blocks that are here already cost a look-up.
+    ///
+    /// Batches of 16 to 64 blocks or some MiB pay best; see [`Blockstore::batch`].
+    pub fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
+        self.begin_put(blocks.to_vec())?.wait()?;
+        self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Queues blocks for the disk without waiting; blocks only while the queue is full.
+    fn begin_put(&self, mut blocks: Vec<Block>) -> Result<Pending, StoreError> {
+        blocks.retain(|block| block::inline_data(block.cid()).is_none());
+        self.0.writer.begin(Work::Put(blocks))
+    }
+
+    /// A sink that stores a stream of blocks in good batches, overlapping the caller's work with the disk's.
+    pub fn batch(&self) -> BatchWriter {
+        BatchWriter::new(self.clone())
+    }
+
+    /// Removes blocks; those that are not here are passed over. Space returns at once.
+    pub fn delete_many(&self, cids: &[Cid]) -> Result<(), StoreError> {
+        let hashes = cids.iter().map(|cid| *cid.hash()).collect();
+        self.0.writer.begin(Work::Delete(hashes))?.wait()
+    }
+
+    /// The multihashes of all blocks, in the order of their bytes. Blocks that come or go meanwhile may or may not be seen.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Multihash, StoreError>> + use<> {
+        let store = self.clone();
+        let mut page = Vec::new().into_iter();
+        let mut last: Option<Multihash> = None;
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            if let Some(hash) = page.next() {
+                last = Some(hash);
+                return Some(Ok(hash));
+            }
+            if ended {
+                return None;
+            }
+            match store.0.disk.index.page(last.as_ref(), PAGE) {
+                Ok(next) => page = next.into_iter(),
+                Err(e) => {
+                    ended = true;
+                    return Some(Err(e));
+                }
+            }
+            last = page.next();
+            ended = last.is_none();
+            last.map(Ok)
+        })
+    }
+
+    /// Blocks and bytes held, from counters that are committed with every change.
+    pub fn stat(&self) -> Result<StoreStat, StoreError> {
+        self.0.disk.index.stat()
+    }
+
+    /// Reads and hashes every block. Returns those that are corrupt; `progress` is told the number checked so far.
+    pub fn verify_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Vec<Cid>, StoreError> {
+        let mut corrupt = Vec::new();
+        for (number, hash) in self.iter().enumerate() {
+            let cid = Cid::new_v1(RAW, hash?);
+            match self.get(&cid) {
+                Ok(_) => {}
+                Err(StoreError::Corrupt { cid, .. }) => corrupt.push(cid),
+                Err(other) => return Err(other),
+            }
+            progress(number as u64 + 1);
+        }
+        Ok(corrupt)
+    }
+
+    /// Writes metadata of another crate; durable when it returns, all of it or nothing.
+    pub fn meta_put(&self, table: &'static str, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), StoreError> {
+        self.0.writer.begin(Work::Meta { table, put: entries.to_vec(), delete: Vec::new() })?.wait()
+    }
+
+    /// Removes metadata of another crate; durable when it returns, all of it or nothing.
+    pub fn meta_delete(&self, table: &'static str, keys: &[Vec<u8>]) -> Result<(), StoreError> {
+        self.0.writer.begin(Work::Meta { table, put: Vec::new(), delete: keys.to_vec() })?.wait()
+    }
+
+    /// Reads metadata of another crate.
+    pub fn meta_get(&self, table: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.0.disk.index.meta_get(table, key)
+    }
+
+    /// The first `limit` (at most [`MAX_SCAN`]) entries whose keys begin with `prefix`, in the order of their keys.
+    pub fn meta_scan_prefix(
+        &self,
+        table: &'static str,
+        prefix: &[u8],
+        limit: usize,
+    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.0.disk.index.meta_scan(table, prefix, limit.min(MAX_SCAN))
+    }
+
+    /// Offers blocks to peers from memory without keeping them, all or none. A block staged twice is to be unstaged twice.
+    pub fn stage(&self, blocks: Vec<Block>) -> Result<(), StageFull> {
+        self.0.staging.stage(&blocks)?;
+        self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Ends the offer of [`Blockstore::stage`].
+    pub fn unstage(&self, cids: &[Cid]) {
+        self.0.staging.unstage(cids);
+    }
+
+    /// Bytes that are staged, with their overhead; at most [`MAX_STAGED_BYTES`].
+    pub fn staged_bytes(&self) -> u64 {
+        self.0.staging.bytes()
+    }
+
+    /// What peers may have: a staged block or a kept one.
+    pub fn serve_get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        match self.0.staging.get(cid.hash()) {
+            Some(data) => Ok(Some(data)),
+            None => self.get(cid),
+        }
+    }
+
+    /// Whether peers may have the block: staged or kept.
+    pub fn serve_has(&self, cid: &Cid) -> Result<bool, StoreError> {
+        Ok(self.0.staging.get(cid.hash()).is_some() || self.has(cid)?)
+    }
+}
+
+/// Writes the format's name into a new store, and refuses a store of another format.
+fn check_format(dir: &Path) -> Result<(), StoreError> {
+    let path = dir.join("FORMAT");
+    let failed = |doing, e: &std::io::Error| StoreError::io(doing, &path, e);
+    match std::fs::read(&path) {
+        Ok(found) if found == FORMAT.as_bytes() => Ok(()),
+        Ok(found) => {
+            let found = String::from_utf8_lossy(&found[..found.len().min(64)]).into_owned();
+            Err(StoreError::Format { path, found, supported: FORMAT })
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let temporary = dir.join("FORMAT.new");
+            std::fs::write(&temporary, FORMAT).map_err(|e| failed("write", &e))?;
+            std::fs::File::open(&temporary).and_then(|f| f.sync_all()).map_err(|e| failed("sync", &e))?;
+            std::fs::rename(&temporary, &path).map_err(|e| failed("rename to", &e))?;
+            flat::sync_dir(dir)
+        }
+        Err(e) => Err(failed("read", &e)),
+    }
+}

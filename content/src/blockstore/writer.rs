@@ -1,0 +1,142 @@
+//! The one thread that writes. Whatever waits in its queue is made durable together: one round of file syncs, one commit of the index.
+
+use super::error::StoreError;
+use super::flat::Flat;
+use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
+use crate::block::{Block, Multihash};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Requests that may wait. When so many wait, callers block until the disk has caught up.
+const MAX_QUEUE: usize = 64;
+/// Block bytes that are made durable together at most: bounds how long the first of a group waits.
+const MAX_GROUP_BYTES: usize = 32 << 20;
+/// Requests that are made durable together at most.
+const MAX_GROUP_REQUESTS: usize = 256;
+
+/// One thing to make durable.
+pub(super) enum Work {
+    Put(Vec<Block>),
+    Delete(Vec<Multihash>),
+    Meta { table: &'static str, put: Pairs, delete: Vec<Vec<u8>> },
+}
+
+impl Work {
+    fn bytes(&self) -> usize {
+        match self {
+            Work::Put(blocks) => blocks.iter().map(Block::size).sum(),
+            Work::Delete(_) => 0,
+            Work::Meta { put, .. } => put.iter().map(|(key, value)| key.len() + value.len()).sum(),
+        }
+    }
+}
+
+pub(super) struct Request {
+    work: Work,
+    done: SyncSender<Result<(), StoreError>>,
+}
+
+/// The disk side that readers and the writer share.
+pub(super) struct Disk {
+    pub index: Index,
+    pub flat: Flat,
+}
+
+/// A request that is on its way to disk.
+#[must_use = "nothing is known to be durable before `wait`"]
+pub(super) struct Pending(Receiver<Result<(), StoreError>>);
+
+impl Pending {
+    /// Blocks until the request is durable, or has failed.
+    pub fn wait(self) -> Result<(), StoreError> {
+        self.0.recv().unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+/// The writer's queue; the thread ends when this is dropped.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Request>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Writer {
+    pub fn start(disk: Arc<Disk>) -> Result<Writer, StoreError> {
+        let (queue, requests) = sync_channel(MAX_QUEUE);
+        let path = disk.index.path().to_owned();
+        let thread = std::thread::Builder::new()
+            .name("blockstore".into())
+            .spawn(move || run(&disk, &requests))
+            .map_err(|e| StoreError::io("start the writer of", &path, &e))?;
+        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Queues a request; blocks while the queue is full.
+    pub fn begin(&self, work: Work) -> Result<Pending, StoreError> {
+        let (done, pending) = sync_channel(1);
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.send(Request { work, done }).map_err(|_| StoreError::Closed)?;
+        Ok(Pending(pending))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A writer that panicked has nothing left to wait for; its callers have been told `Closed`.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(disk: &Disk, requests: &Receiver<Request>) {
+    while let Ok(first) = requests.recv() {
+        let mut bytes = first.work.bytes();
+        let mut group = vec![first];
+        while bytes < MAX_GROUP_BYTES && group.len() < MAX_GROUP_REQUESTS {
+            let Ok(next) = requests.try_recv() else { break };
+            bytes += next.work.bytes();
+            group.push(next);
+        }
+        serve(disk, &group);
+    }
+}
+
+/// Puts of a group share their syncs. A delete is a group's border: what came before it must not be undone by it, nor it by what follows.
+fn serve(disk: &Disk, group: &[Request]) {
+    let mut rest = group;
+    while !rest.is_empty() {
+        let deletes = matches!(rest[0].work, Work::Delete(_));
+        let same = rest.iter().take_while(|r| matches!(r.work, Work::Delete(_)) == deletes).count();
+        let (now, later) = rest.split_at(same);
+        let outcome = apply(disk, now);
+        for request in now {
+            // A caller that no longer waits needs no answer.
+            let _ = request.done.send(outcome.clone());
+        }
+        rest = later;
+    }
+}
+
+fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
+    let mut change = Change::default();
+    let mut blocks = Vec::new();
+    for request in group {
+        match &request.work {
+            Work::Put(put) => blocks.extend(put),
+            Work::Delete(hashes) => change.remove.extend(hashes),
+            Work::Meta { table, put, delete } => {
+                change.meta.extend(put.iter().map(|(key, value)| (*table, key.as_slice(), Some(value.as_slice()))));
+                change.meta.extend(delete.iter().map(|key| (*table, key.as_slice(), None)));
+            }
+        }
+    }
+    change.add = disk.index.absent(blocks.into_iter())?;
+    let large: Vec<&Block> = change.add.iter().copied().filter(|b| b.size() > MAX_SMALL_BYTES).collect();
+    disk.flat.write(&large)?;
+    if change.add.is_empty() && change.remove.is_empty() && change.meta.is_empty() {
+        return Ok(());
+    }
+    let files = disk.index.commit(&change)?;
+    disk.flat.remove(&files)
+}

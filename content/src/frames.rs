@@ -1,0 +1,188 @@
+//! A libp2p protocol made of length-prefixed frames: bitswap speaks through it, and so may any other protocol of a node.
+//!
+//! Each direction has its own streams, and a stream carries frames one way: an unsigned varint length, then the body. To each peer one stream is
+//! opened when there is something to say, and kept; from each peer many streams are accepted, as Kubo opens one for each response. Everything a
+//! peer sends is read and judged on the task of its connection, never on the swarm's loop. When the receiver of events does not keep up,
+//! reading stops and the peer's own sends wait: nothing is dropped.
+//!
+//! A consumer of events must not await [`Sender::send`] in the loop in which it receives: two such peers could wait for each other.
+
+mod behaviour;
+mod handler;
+mod read;
+
+pub use behaviour::Behaviour;
+pub use read::{ReadError, read_frame};
+
+use bytes::Bytes;
+use futures::task::AtomicWaker;
+use libp2p::swarm::ConnectionId;
+use libp2p::{PeerId, StreamProtocol};
+use parking_lot::Mutex;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+/// What a protocol does with its frames. Runs on the connection's own task, so it must not block for long.
+pub trait Codec: Send + Sync + 'static {
+    /// What a frame means.
+    type In: Send + 'static;
+
+    /// The first frame of every stream that we open to `peer` (a session's credentials), if the protocol has one.
+    fn opening(&self, peer: &PeerId) -> Option<Bytes>;
+
+    /// Judges one inbound frame; `first` says that it is its stream's first. `Ok(None)`: consumed, nobody need know. An error resets the
+    /// stream and comes out as [`Event::Refused`].
+    fn decode(&self, peer: &PeerId, first: bool, frame: Bytes) -> Result<Option<Self::In>, String>;
+}
+
+/// The bounds of a protocol.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Its name.
+    pub protocol: StreamProtocol,
+    /// Bytes in a frame at most, in either direction. A longer one is refused before it is read.
+    pub max_frame: usize,
+    /// Streams that a peer may have open to us on one connection. One more is reset and reported.
+    pub max_inbound_streams: usize,
+    /// Frames that may wait for one peer, and events that may wait for the receiver. When full: [`SendError::Full`], and reading stops.
+    pub queue: usize,
+}
+
+/// What happens on the protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<T> {
+    /// The first connection to a peer stands. The peer need not speak the protocol.
+    Connected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The last connection to a peer is gone, and with it every frame that waited for it.
+    Disconnected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The codec passed a frame.
+    Message {
+        /// Who sent it.
+        peer: PeerId,
+        /// What it means.
+        message: T,
+    },
+    /// The peer broke the protocol; that stream has been reset.
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// How.
+        why: String,
+    },
+    /// The peer does not speak the protocol; the frames that waited for it were dropped.
+    Unsupported {
+        /// Who.
+        peer: PeerId,
+    },
+    /// One or more frames to a peer that is still connected may not have arrived.
+    Dropped {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// As many frames wait for this peer as may.
+    #[error("too many frames wait for this peer")]
+    Full,
+    /// No connection to this peer.
+    #[error("not connected to this peer")]
+    NotConnected,
+    /// The peer would refuse a frame of this size.
+    #[error("the frame is larger than the protocol allows")]
+    TooLarge,
+}
+
+/// One connection of a peer, as the senders see it.
+struct Line {
+    connection: ConnectionId,
+    queue: mpsc::Sender<Bytes>,
+    heard: Arc<Heard>,
+}
+
+/// When a part of a long frame came last, on one connection.
+#[derive(Default)]
+struct Heard(Mutex<Option<Instant>>);
+
+impl Heard {
+    fn now(&self) {
+        *self.0.lock() = Some(Instant::now());
+    }
+}
+
+/// Who is connected, shared by the behaviour and the senders.
+struct Routes {
+    max_frame: usize,
+    /// The first line of a peer is the one in use.
+    peers: Mutex<HashMap<PeerId, Vec<Line>>>,
+    /// Peers to disconnect: at most as many as are connected.
+    closing: Mutex<HashSet<PeerId>>,
+    behaviour: AtomicWaker,
+}
+
+/// Sends frames to connected peers.
+#[derive(Clone)]
+pub struct Sender(Arc<Routes>);
+
+impl Sender {
+    /// Queues a frame without waiting.
+    pub fn try_send(&self, peer: &PeerId, frame: Bytes) -> Result<(), SendError> {
+        self.line(peer, &frame)?.try_send(frame).map_err(|e| match e {
+            mpsc::error::TrySendError::Full(_) => SendError::Full,
+            mpsc::error::TrySendError::Closed(_) => SendError::NotConnected,
+        })
+    }
+
+    /// Queues a frame, waiting for room. Never fails with [`SendError::Full`].
+    pub async fn send(&self, peer: &PeerId, frame: Bytes) -> Result<(), SendError> {
+        let line = self.line(peer, &frame)?;
+        line.send(frame).await.map_err(|_| SendError::NotConnected)
+    }
+
+    /// Closes every connection to a peer.
+    pub fn disconnect(&self, peer: &PeerId) {
+        if self.0.peers.lock().contains_key(peer) {
+            self.0.closing.lock().insert(*peer);
+            self.0.behaviour.wake();
+        }
+    }
+
+    /// When a part of a frame that is still on its way came last: a slow peer is told from a silent one by this.
+    pub fn heard(&self, peer: &PeerId) -> Option<Instant> {
+        self.0.peers.lock().get(peer)?.iter().filter_map(|line| *line.heard.0.lock()).max()
+    }
+
+    fn line(&self, peer: &PeerId, frame: &Bytes) -> Result<mpsc::Sender<Bytes>, SendError> {
+        if frame.len() > self.0.max_frame {
+            return Err(SendError::TooLarge);
+        }
+        let peers = self.0.peers.lock();
+        let line = peers.get(peer).and_then(|lines| lines.first()).ok_or(SendError::NotConnected)?;
+        Ok(line.queue.clone())
+    }
+}
+
+/// Makes the protocol: its behaviour goes into a swarm, frames go out through the sender, and what comes in is received.
+pub fn new<C: Codec>(config: Config, codec: Arc<C>) -> (Behaviour<C>, Sender, mpsc::Receiver<Event<C::In>>) {
+    let (events, receiver) = mpsc::channel(config.queue);
+    let routes = Arc::new(Routes {
+        max_frame: config.max_frame,
+        peers: Mutex::default(),
+        closing: Mutex::default(),
+        behaviour: AtomicWaker::new(),
+    });
+    let behaviour = Behaviour::new(config, codec, routes.clone(), events);
+    (behaviour, Sender(routes), receiver)
+}

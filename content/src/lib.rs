@@ -1,0 +1,152 @@
+//! An embedded IPFS node as a library: blocks on disk, UnixFS over them, bitswap between them. It knows nothing of the mesh.
+//!
+//! [`Content`] ties the parts together. Its `fetch` is async; everything that touches the store blocks and belongs on a blocking thread.
+//!
+//! ```text
+//! lib → exchange → frames            lib → unixfs → block
+//!          └─────→ blockstore → block
+//! ```
+
+pub mod block;
+pub mod blockstore;
+pub mod exchange;
+pub mod frames;
+mod proto;
+pub mod unixfs;
+
+pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash, RAW, cid_v1};
+pub use blockstore::{Blockstore, StageFull, StoreError};
+pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
+pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Resolved, Root};
+
+use bytes::Bytes;
+use cid::Cid;
+use std::io::Write;
+use std::path::Path;
+use tokio::sync::broadcast;
+
+/// An IPFS node without a swarm of its own: a store and an exchange.
+#[derive(Clone)]
+pub struct Content {
+    store: Blockstore,
+    exchange: exchange::Exchange,
+}
+
+/// Why a request over the local store failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ContentError {
+    /// A block is not here: fetch it and try again.
+    #[error("{cid} is not here")]
+    Missing {
+        /// The block.
+        cid: Cid,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data, the request or the file system is at fault.
+    #[error(transparent)]
+    UnixFs(#[from] unixfs::Problem),
+}
+
+impl From<unixfs::Error<ContentError>> for ContentError {
+    fn from(error: unixfs::Error<ContentError>) -> ContentError {
+        match error {
+            unixfs::Error::Source(error) => error,
+            unixfs::Error::UnixFs(problem) => problem.into(),
+        }
+    }
+}
+
+impl Content {
+    /// Opens the store in `dir` and starts the exchange on `runtime`. The behaviour belongs into the node's swarm: without it nothing is fetched.
+    pub fn open(dir: &Path, runtime: &tokio::runtime::Handle) -> Result<(Content, exchange::Behaviour), StoreError> {
+        let store = Blockstore::open(dir)?;
+        let (exchange, behaviour) = exchange::Exchange::start(store.clone(), runtime);
+        Ok((Content { store, exchange }, behaviour))
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Blockstore {
+        &self.store
+    }
+
+    /// Fetches what is missing from connected peers; it is durable here when this returns.
+    ///
+    /// Never hangs: a block that nobody has fails at once when every peer says so, and after [`exchange::PATIENCE`] without progress otherwise.
+    /// Dropping the future takes its wants back.
+    pub async fn fetch(&self, request: Fetch) -> Result<Fetched, FetchError> {
+        self.exchange.fetch(request).await
+    }
+
+    /// Totals of the exchange since it started.
+    pub fn stats(&self) -> Stats {
+        self.exchange.stats()
+    }
+
+    /// What the exchange tells of its peers from now on. Each is logged as a warning as well. A listener that lags misses the oldest.
+    pub fn events(&self) -> broadcast::Receiver<ExchangeEvent> {
+        self.exchange.events()
+    }
+
+    /// Stores a file of these bytes, durable on return: the CID that a file with these bytes gets (a raw block up to 256 KiB). Blocks.
+    pub fn add_bytes(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
+        let mut batch = self.store.batch();
+        let mut importer = FileImporter::new();
+        let mut sink = |block| batch.push(block);
+        importer.push(bytes, &mut sink)?;
+        let root = importer.finish(&mut sink)?;
+        batch.finish()?;
+        Ok(root.cid)
+    }
+
+    /// Stores a file or a folder tree, durable on return; see [`unixfs::import_path`]. Blocks.
+    pub fn add_path(&self, path: &Path, progress: &mut dyn FnMut(&Path, u64)) -> Result<Root, ContentError> {
+        let mut batch = self.store.batch();
+        let root = unixfs::import_path(path, &mut |block| batch.push(block).map_err(ContentError::from), progress)?;
+        batch.finish()?;
+        Ok(root)
+    }
+
+    /// A block that is here, or [`ContentError::Missing`]. Blocks.
+    pub fn block(&self, cid: &Cid) -> Result<Bytes, ContentError> {
+        self.store.get(cid)?.ok_or(ContentError::Missing { cid: *cid })
+    }
+
+    /// Writes the content of a file; see [`unixfs::export`]. Blocks.
+    pub fn export(&self, cid: &Cid, out: &mut dyn Write) -> Result<u64, ContentError> {
+        Ok(unixfs::export(cid, out, &mut |cid| self.block(cid))?)
+    }
+
+    /// Writes a folder to the file system; see [`unixfs::export_dir`]. Blocks.
+    pub fn export_dir(&self, cid: &Cid, target: &Path, limit_bytes: u64) -> Result<u64, ContentError> {
+        Ok(unixfs::export_dir(cid, target, limit_bytes, &mut |cid| self.block(cid))?)
+    }
+
+    /// The entries of a folder; see [`unixfs::list`]. Blocks.
+    pub fn list(&self, cid: &Cid) -> Result<Vec<Entry>, ContentError> {
+        Ok(unixfs::list(cid, &mut |cid| self.block(cid))?)
+    }
+
+    /// Follows a path; see [`unixfs::resolve`]. Blocks.
+    pub fn resolve(&self, root: &Cid, path: &str) -> Result<Resolved, ContentError> {
+        Ok(unixfs::resolve(root, path, &mut |cid| self.block(cid))?)
+    }
+
+    /// Visits every file under a root; see [`unixfs::walk_files`]. Blocks.
+    pub fn walk_files(
+        &self,
+        root: &Cid,
+        most: u64,
+        visit: &mut dyn FnMut(&str, &Cid, u64) -> Result<(), ContentError>,
+    ) -> Result<(), ContentError> {
+        Ok(unixfs::walk_files(root, most, &mut |cid| self.block(cid), visit)?)
+    }
+
+    /// Reads a file at `offset` until `buffer` is full or the file ends; returns the bytes read. For many reads of one file keep a
+    /// [`FileReader`]. Blocks.
+    pub fn read_range(&self, cid: &Cid, offset: u64, buffer: &mut [u8]) -> Result<usize, ContentError> {
+        let mut get = |cid: &Cid| self.block(cid);
+        Ok(FileReader::open(cid, &mut get)?.read_range(offset, buffer, &mut get)?)
+    }
+}

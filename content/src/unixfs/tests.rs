@@ -1,0 +1,347 @@
+//! The published CIDs, round trips around every boundary, and data that lies about itself.
+
+use super::node::Node;
+use super::*;
+use crate::block::{DAG_PB, PbLink, PbNode, RAW, cid_v1};
+use prost::Message;
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+type Blocks = HashMap<Cid, Bytes>;
+
+/// A source of blocks that says which one is missing.
+fn source(blocks: &Blocks) -> impl FnMut(&Cid) -> Result<Bytes, Cid> + '_ {
+    |cid| blocks.get(cid).cloned().ok_or(*cid)
+}
+
+fn add(bytes: &[u8], step: usize, blocks: &mut Blocks) -> Root {
+    let mut sink = |block: Block| -> Result<(), Infallible> {
+        assert!(block::verify(block.cid(), block.data()).unwrap());
+        blocks.insert(*block.cid(), block.into_data());
+        Ok(())
+    };
+    let mut importer = FileImporter::new();
+    for part in bytes.chunks(step.max(1)) {
+        importer.push(part, &mut sink).unwrap();
+    }
+    importer.finish(&mut sink).unwrap()
+}
+
+fn read_all(cid: &Cid, blocks: &Blocks) -> Vec<u8> {
+    let mut out = Vec::new();
+    export(cid, &mut out, &mut source(blocks)).unwrap();
+    out
+}
+
+/// Different in every chunk, so that no two leaves are the same block.
+fn content(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    fastrand::Rng::with_seed(size as u64).fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn the_published_cids_come_out() {
+    let root = add(b"", 1, &mut Blocks::new());
+    assert_eq!(root.cid.to_string(), "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku");
+    let root = add(b"hello world", 4, &mut Blocks::new());
+    assert_eq!(root.cid.to_string(), "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e");
+    let root = DirBuilder::new().build::<Infallible>(&mut |_| Ok(())).unwrap();
+    assert_eq!(root.cid.to_string(), "bafybeiczsscdsbs7ffqz55asqdf3smv6klcw3gofszvwlyarci47bgf354");
+}
+
+#[test]
+fn files_read_back_around_every_boundary_of_chunks() {
+    const C: usize = CHUNK_BYTES;
+    for size in [0, 1, 100, C - 1, C, C + 1, 2 * C - 1, 2 * C, 2 * C + 1, 5 * C + 17] {
+        let bytes = content(size);
+        let mut blocks = Blocks::new();
+        let root = add(&bytes, C, &mut blocks);
+        for step in [1 << 20, 70_001, C + 1] {
+            assert_eq!(add(&bytes, step, &mut Blocks::new()), root, "however it is pushed: {size} by {step}");
+        }
+        assert_eq!(read_all(&root.cid, &blocks), bytes);
+        assert_eq!((root.size, root.blocks), (size as u64, blocks.len() as u64));
+        assert_eq!(root.dag_size, blocks.values().map(|b| b.len() as u64).sum::<u64>());
+        assert_eq!(root.cid.codec(), if size <= C { RAW } else { DAG_PB });
+    }
+}
+
+#[test]
+fn a_file_over_174_chunks_has_two_levels_and_reads_at_any_offset() {
+    let size = LINKS_PER_NODE * CHUNK_BYTES;
+    let bytes = content(size + 1);
+    let mut blocks = Blocks::new();
+    let one_level = add(&bytes[..size], 1 << 20, &mut blocks);
+    assert_eq!(one_level.blocks, 174 + 1);
+    let two_levels = add(&bytes, 1 << 20, &mut blocks);
+    assert_eq!(two_levels.blocks, 175 + 3);
+    let mut get = source(&blocks);
+    let mut reader = FileReader::open(&two_levels.cid, &mut get).unwrap();
+    assert_eq!(reader.size(), bytes.len() as u64);
+    let mut rng = fastrand::Rng::with_seed(1);
+    let mut offsets: Vec<usize> = (0..200).map(|_| rng.usize(..=bytes.len())).collect();
+    offsets.extend([0, CHUNK_BYTES - 1, CHUNK_BYTES, size - 1, size, size + 1]);
+    for offset in offsets {
+        let mut buffer = vec![0; rng.usize(..400_000)];
+        let expected = &bytes[offset..bytes.len().min(offset + buffer.len())];
+        let read = reader.read_range(offset as u64, &mut buffer, &mut get).unwrap();
+        assert!(buffer[..read] == *expected, "{} bytes at {offset}", expected.len());
+    }
+    assert_eq!(reader.read_range(u64::MAX, &mut [0; 9], &mut get).unwrap(), 0);
+}
+
+#[test]
+fn reading_on_loads_every_block_once() {
+    let mut blocks = Blocks::new();
+    let root = add(&content(10 * CHUNK_BYTES), CHUNK_BYTES, &mut blocks);
+    let mut loads = 0;
+    let mut get = |cid: &Cid| -> Result<Bytes, Infallible> {
+        loads += 1;
+        Ok(blocks[cid].clone())
+    };
+    let mut reader = FileReader::open(&root.cid, &mut get).unwrap();
+    let mut buffer = [0; 1000];
+    let mut offset = 0;
+    while offset < reader.size() {
+        offset += reader.read_range(offset, &mut buffer, &mut get).unwrap() as u64;
+    }
+    assert_eq!(loads, 11);
+}
+
+/// A folder with two levels and names that sort in their own way.
+fn tree(blocks: &mut Blocks) -> Root {
+    let mut builder = DirBuilder::new();
+    for path in [&["b", "two"][..], &["a.txt"], &["b", "one"], &["b.txt"], &["b", "c", "deep"]] {
+        let root = add(path.join("/").as_bytes(), 99, blocks);
+        builder.insert(path, root).unwrap();
+    }
+    builder.insert_dir(&["empty"]).unwrap();
+    let mut sink = |block: Block| -> Result<(), Infallible> {
+        blocks.insert(*block.cid(), block.into_data());
+        Ok(())
+    };
+    builder.build(&mut sink).unwrap()
+}
+
+#[test]
+fn a_tree_is_listed_resolved_walked_and_exported() {
+    let mut blocks = Blocks::new();
+    let root = tree(&mut blocks);
+    assert_eq!(root.size, 28);
+    let mut get = source(&blocks);
+    let entries = list(&root.cid, &mut get).unwrap();
+    let names: Vec<(&str, EntryKind)> = entries.iter().map(|e| (e.name.as_str(), e.kind)).collect();
+    let (file, folder) = (EntryKind::File, EntryKind::Directory);
+    assert_eq!(names, [("a.txt", file), ("b", folder), ("b.txt", file), ("empty", folder)]);
+    let found = resolve(&root.cid, "/b/c//deep/", &mut get).unwrap();
+    assert_eq!((found.kind, found.size), (file, 8));
+    assert_eq!(read_all(&found.cid, &blocks), b"b/c/deep");
+    assert_eq!(resolve(&root.cid, "", &mut get).unwrap().cid, root.cid);
+    let missing = resolve(&root.cid, "b/three", &mut get).unwrap_err();
+    assert!(matches!(missing, Error::UnixFs(Problem::NoEntry { ref name, .. }) if name == "three"));
+    let through = resolve(&root.cid, "a.txt/b", &mut get).unwrap_err();
+    assert!(matches!(through, Error::UnixFs(Problem::NotADirectory { .. })));
+    assert!(resolve(&root.cid, "b/../a.txt", &mut get).is_err());
+    let mut walked = Vec::new();
+    walk_files(&root.cid, 100, &mut get, &mut |path, _, size| {
+        walked.push((path.to_owned(), size));
+        Ok(())
+    })
+    .unwrap();
+    let expected = [("a.txt", 5), ("b/c/deep", 8), ("b/one", 5), ("b/two", 5), ("b.txt", 5)];
+    assert_eq!(walked, expected.map(|(path, size)| (path.to_owned(), size)));
+    let few = walk_files(&root.cid, 3, &mut get, &mut |_, _, _| Ok(())).unwrap_err();
+    assert!(matches!(few, Error::UnixFs(Problem::TooMany { limit: 3, .. })));
+}
+
+#[test]
+fn a_folder_on_disk_gets_the_cid_of_the_built_one_and_comes_back() {
+    let mut blocks = Blocks::new();
+    let root = tree(&mut blocks);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    assert_eq!(export_dir(&root.cid, &out, 28, &mut source(&blocks)).unwrap(), 28);
+    let mut told = 0;
+    let back = import_path::<Infallible>(&out, &mut |_| Ok(()), &mut |_, bytes| told += bytes).unwrap();
+    assert_eq!((back.cid, back.dag_size, back.size, told), (root.cid, root.dag_size, 28, 28));
+    let again = export_dir(&root.cid, &out, 28, &mut source(&blocks)).unwrap_err();
+    assert!(matches!(again, Error::UnixFs(Problem::Exists { .. })), "a file is never overwritten");
+    let limited = export_dir(&root.cid, &dir.path().join("less"), 27, &mut source(&blocks)).unwrap_err();
+    assert!(matches!(limited, Error::UnixFs(Problem::TooMany { .. })));
+}
+
+#[test]
+fn export_does_not_follow_a_link_out_of_its_folder() {
+    let mut blocks = Blocks::new();
+    let root = tree(&mut blocks);
+    let dir = tempfile::tempdir().unwrap();
+    let (out, elsewhere) = (dir.path().join("out"), dir.path().join("elsewhere"));
+    std::fs::create_dir_all(&out).unwrap();
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, out.join("b")).unwrap();
+    let error = export_dir(&root.cid, &out, 100, &mut source(&blocks)).unwrap_err();
+    assert!(matches!(error, Error::UnixFs(Problem::Exists { ref path }) if *path == out.join("b")), "{error:?}");
+    assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+}
+
+#[test]
+fn symbolic_links_are_refused_by_name_on_import() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+    let error = import_path::<Infallible>(dir.path(), &mut |_| Ok(()), &mut |_, _| {}).unwrap_err();
+    assert_eq!(error, Error::UnixFs(Problem::Unsupported { path: link, what: "a symbolic link" }));
+}
+
+#[test]
+fn a_folder_of_many_entries_is_sharded_and_found_again() {
+    let mut blocks = Blocks::new();
+    let leaf = add(b"leaf", 9, &mut blocks);
+    let mut builder = DirBuilder::new();
+    let name = |n: usize| format!("an entry with a rather long name, number {n:06}");
+    for n in 0..4000 {
+        builder.insert(&[&name(n)], leaf).unwrap();
+    }
+    let mut sink = |block: Block| -> Result<(), Infallible> {
+        assert!(block.size() < 1 << 20);
+        blocks.insert(*block.cid(), block.into_data());
+        Ok(())
+    };
+    let root = builder.build(&mut sink).unwrap();
+    assert!(root.blocks > 1, "one block would be too large");
+    let entries = list(&root.cid, &mut source(&blocks)).unwrap();
+    assert_eq!(entries.len(), 4000);
+    assert!(entries.iter().enumerate().all(|(n, entry)| entry.name == name(n) && entry.cid == leaf.cid));
+    assert_eq!(resolve(&root.cid, &name(1234), &mut source(&blocks)).unwrap().cid, leaf.cid);
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_refused_going_in_and_coming_out() {
+    for bad in ["", ".", "..", "a/b", "/etc", "nul\0"] {
+        let root = add(b"x", 1, &mut Blocks::new());
+        assert!(matches!(DirBuilder::new().insert(&[bad], root), Err(Problem::BadName { .. })), "{bad:?}");
+        let mut blocks = Blocks::new();
+        let dir = folder_block(&[(bad, root.cid)], &mut blocks);
+        let error = list(&dir, &mut source(&blocks)).unwrap_err();
+        assert!(matches!(error, Error::UnixFs(Problem::Malformed { .. })), "{bad:?}: {error:?}");
+    }
+    let root = add(b"x", 1, &mut Blocks::new());
+    let mut builder = DirBuilder::new();
+    builder.insert(&["a"], root).unwrap();
+    assert!(builder.insert(&["a"], root).is_err());
+    assert!(builder.insert(&["a", "b"], root).is_err());
+}
+
+fn put(codec: u64, data: Vec<u8>, blocks: &mut Blocks) -> Cid {
+    let cid = cid_v1(codec, &data);
+    blocks.insert(cid, data.into());
+    cid
+}
+
+/// A node with the protobuf of its data and links by name.
+fn pb(data: &[u8], links: &[(&str, Cid)], blocks: &mut Blocks) -> Cid {
+    let link = |(name, cid): &(&str, Cid)| PbLink { hash: cid.to_bytes().into(), name: (*name).into(), size: 1 };
+    let node = PbNode { links: links.iter().map(link).collect(), data: Some(Bytes::copy_from_slice(data)) };
+    put(DAG_PB, node.encode_to_vec(), blocks)
+}
+
+fn folder_block(links: &[(&str, Cid)], blocks: &mut Blocks) -> Cid {
+    pb(&[0x08, 1], links, blocks)
+}
+
+/// The data of a file node: its size, and those of its links (each below 128).
+fn file_data(size: u8, links: &[u8]) -> Vec<u8> {
+    let mut data = vec![0x08, 2, 0x18, size];
+    links.iter().for_each(|size| data.extend([0x20, *size]));
+    data
+}
+
+#[test]
+fn files_that_lie_about_their_sizes_are_refused() {
+    let mut blocks = Blocks::new();
+    let leaf = put(RAW, b"leaf".to_vec(), &mut blocks);
+    let honest = pb(&file_data(8, &[4, 4]), &[("", leaf), ("", leaf)], &mut blocks);
+    assert_eq!(read_all(&honest, &blocks), b"leafleaf");
+    let overflowing = {
+        let mut data = vec![0x08, 2];
+        for _ in 0..2 {
+            data.push(0x20);
+            data.extend([0xff; 9]);
+            data.push(1);
+        }
+        data
+    };
+    let lies = [
+        (file_data(9, &[4, 4]), "a total that is too large"),
+        (file_data(10, &[4, 6]), "a leaf that is too small"),
+        (file_data(6, &[4, 2]), "a leaf that is too large"),
+        (file_data(8, &[8]), "fewer sizes than links"),
+        (overflowing, "sizes that overflow"),
+    ];
+    for (data, what) in lies {
+        let lie = pb(&data, &[("", leaf), ("", leaf)], &mut blocks);
+        let result = export(&lie, &mut std::io::sink(), &mut source(&blocks));
+        assert!(matches!(result, Err(Error::UnixFs(Problem::Malformed { .. }))), "{what}: {result:?}");
+    }
+}
+
+#[test]
+fn endless_depth_is_refused_in_files_folders_and_shards() {
+    let mut blocks = Blocks::new();
+    let mut file = put(RAW, b"x".to_vec(), &mut blocks);
+    let mut folder = file;
+    let mut shard = file;
+    for _ in 0..=MAX_DEPTH {
+        file = pb(&file_data(1, &[1]), &[("", file)], &mut blocks);
+        folder = folder_block(&[("d", folder)], &mut blocks);
+        shard = pb(&[0x08, 5, 0x30, 0x80, 2], &[("00", shard)], &mut blocks);
+    }
+    let too_many = |result: Result<(), Error<Cid>>| {
+        assert!(matches!(result, Err(Error::UnixFs(Problem::TooMany { .. }))), "{result:?}");
+    };
+    too_many(export(&file, &mut std::io::sink(), &mut source(&blocks)).map(drop));
+    too_many(walk_files(&folder, u64::MAX, &mut source(&blocks), &mut |_, _, _| Ok(())));
+    too_many(list(&shard, &mut source(&blocks)).map(drop));
+}
+
+#[test]
+fn a_small_dag_that_unfolds_endlessly_is_cut_off() {
+    let mut blocks = Blocks::new();
+    let mut bomb = folder_block(&[], &mut blocks);
+    for _ in 0..40 {
+        bomb = folder_block(&[("a", bomb), ("b", bomb)], &mut blocks);
+    }
+    let result = walk_files(&bomb, 10_000, &mut source(&blocks), &mut |_, _, _| Ok(()));
+    assert!(matches!(result, Err(Error::UnixFs(Problem::TooMany { limit: 10_000, .. }))));
+}
+
+#[test]
+fn a_shard_that_unfolds_endlessly_is_refused() {
+    let mut blocks = Blocks::new();
+    let data = [0x08, 5, 0x30, 0x80, 2];
+    let mut bomb = pb(&data, &[], &mut blocks);
+    for _ in 0..MAX_SHARD_DEPTH - 1 {
+        let links: Vec<(String, Cid)> = (0..256).map(|slot| (format!("{slot:02X}"), bomb)).collect();
+        let links: Vec<(&str, Cid)> = links.iter().map(|(name, cid)| (name.as_str(), *cid)).collect();
+        bomb = pb(&data, &links, &mut blocks);
+    }
+    let result = list(&bomb, &mut source(&blocks));
+    assert!(matches!(result, Err(Error::UnixFs(Problem::Malformed { .. }))), "{result:?}");
+}
+
+#[test]
+fn other_codecs_types_and_twins_are_named() {
+    let mut blocks = Blocks::new();
+    let leaf = put(RAW, b"x".to_vec(), &mut blocks);
+    let twins = folder_block(&[("a", leaf), ("a", leaf)], &mut blocks);
+    let cbor = put(0x71, vec![0x80], &mut blocks);
+    let bare = put(DAG_PB, Vec::new(), &mut blocks);
+    for cid in [twins, cbor, bare] {
+        let result = list(&cid, &mut source(&blocks));
+        assert!(matches!(result, Err(Error::UnixFs(Problem::Malformed { cid: named, .. })) if named == cid));
+    }
+    assert!(Node::parse(&pb(&[0x08, 9], &[], &mut blocks), blocks[&bare].clone()).is_err());
+    let missing = cid_v1(RAW, b"missing");
+    assert_eq!(resolve(&missing, "", &mut source(&blocks)), Err(Error::Source(missing)));
+}

@@ -1,0 +1,6 @@
+//! Real swarms on loopback: frames, fetching, and peers that misbehave.
+
+mod common;
+mod fetching;
+mod framing;
+mod misbehaving;
