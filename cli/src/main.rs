@@ -6,6 +6,8 @@ mod args;
 mod client;
 mod commands;
 mod error;
+#[cfg(test)]
+mod manual;
 mod output;
 mod paths;
 mod progress;

@@ -106,7 +106,8 @@ fn a_killed_executor_costs_time_but_not_the_answer() {
     let code = world.write("slow.wasm", slow_module());
     let function = world.command(&first.dir, &["deploy", code.to_str().expect("UTF-8")]).ok();
     std::thread::scope(|scope| {
-        let call = scope.spawn(|| world.command(&first.dir, &["call", &function, "--arg", "", "--timeout", "10m", "-o", "json"]).json());
+        let call =
+            scope.spawn(|| world.command(&first.dir, &["call", &function, "--arg", "", "--timeout", "10m", "-o", "json"]).json());
         let mut victim = None;
         wait_until("a run to begin", || {
             victim = workers.iter().position(|worker| worker.metric("slots_used") == 1);
@@ -179,7 +180,8 @@ fn a_spread_data_set_is_counted_where_it_lies_and_the_totals_are_right() {
     let far = world.command(&b.dir, &["mapreduce", &function, data, "--no-locality", "-o", "json"]).json();
     assert_eq!(near["result"], far["result"]);
     assert_eq!(near["tasks"], Value::from(60 + 4 + 1));
-    let done: u64 = near["nodes"].as_array().expect("shares").iter().map(|share| share["tasks"].as_u64().expect("a number")).sum();
+    let done: u64 =
+        near["nodes"].as_array().expect("shares").iter().map(|share| share["tasks"].as_u64().expect("a number")).sum();
     assert_eq!(done, 65);
     let result = near["result"].as_str().expect("a CID");
     // A third one shows it.
@@ -199,7 +201,8 @@ fn a_folder_comes_back_as_it_went_in() {
     let cid = world.command(&node.dir, &["add", "tree"]).ok();
     assert_eq!(world.command(&node.dir, &["cat", &format!("{cid}/deep/er/ü 100%?#&")]).ok(), "odd name");
     world.command(&node.dir, &["get", &cid, "-o", "back"]).ok();
-    let diff = std::process::Command::new("diff").args(["-r", "tree", "back"]).current_dir(world.dir.path()).output().expect("run");
+    let diff =
+        std::process::Command::new("diff").args(["-r", "tree", "back"]).current_dir(world.dir.path()).output().expect("run");
     assert!(diff.status.success(), "{}", String::from_utf8_lossy(&diff.stdout));
     let said = world.command(&node.dir, &["get", &cid, "-o", "back"]);
     assert_eq!(said.code, 2, "what is there is not written over");

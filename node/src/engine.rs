@@ -48,8 +48,8 @@ impl Driver {
         mut requests: mpsc::Receiver<EngineRequest>,
         done: mpsc::Sender<Input>,
     ) -> Result<(), StartError> {
-        // The core starts no more than there are slots, so that a thread is free for each of these.
-        let (start, work) = std::sync::mpsc::channel::<Output>();
+        // The core starts no more than there are slots: a thread is free for each, and sending never waits.
+        let (start, work) = std::sync::mpsc::sync_channel::<Output>(slots as usize);
         let work = Arc::new(Mutex::new(work));
         for slot in 0..slots {
             let (driver, work, done) = (self.clone(), work.clone(), done.clone());

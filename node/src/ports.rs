@@ -20,6 +20,9 @@ pub(crate) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 /// Requests of a port that wait to be taken up; whoever comes later waits with them.
 pub(crate) const PORT_QUEUE: usize = 64;
 
+/// Chunks of a file that wait for its reader.
+pub(crate) const CHUNKS: usize = 4;
+
 /// What the API may ask of the content driver.
 pub(crate) enum ContentRequest {
     /// Keep a file, or the files of a tar archive.

@@ -89,12 +89,8 @@ impl Codec for Rogue {
 
 /// Connects to a node as `keys`, opens a stream with `opening` and sends `frame` on it; gives what the node says.
 async fn attack(keys: &Keypair, to: Multiaddr, opening: Vec<u8>, frame: Vec<u8>) -> tokio::sync::mpsc::Receiver<Event<Bytes>> {
-    let config = Frames {
-        protocol: StreamProtocol::new("/timerose/task/1"),
-        max_frame: 1 << 20,
-        max_inbound_streams: 4,
-        queue: 16,
-    };
+    let config =
+        Frames { protocol: StreamProtocol::new("/timerose/task/1"), max_frame: 1 << 20, max_inbound_streams: 4, queue: 16 };
     let (behaviour, sender, mut events) = frames::new(config, Arc::new(Rogue { opening: opening.into() }));
     let mut swarm = SwarmBuilder::with_existing_identity(keys.clone())
         .with_tokio()

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::error::ApiError;
 use crate::keys::open_verified;
-use crate::ports::{ContentRequest, EngineRequest, JournalRequest};
+use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest};
 
 /// The largest code that is deployed, in bytes.
 const CODE_MAX: u64 = 256 << 20;
@@ -289,7 +289,7 @@ async fn read_file(api: &super::Api, file: Cid) -> Result<Bytes, ApiError> {
     if named.folder || named.size > CODE_MAX {
         return Err(Failure::Rejected { finding: format!("code is a file of at most {CODE_MAX} bytes") }.into());
     }
-    let (chunks, mut read) = mpsc::channel(super::content::CHUNKS);
+    let (chunks, mut read) = mpsc::channel(CHUNKS);
     api.ports.content.send(ContentRequest::Read { file, chunks }).await.map_err(|_| ApiError::ending())?;
     let mut bytes = Vec::with_capacity(named.size as usize);
     while let Some(chunk) = read.recv().await {

@@ -17,10 +17,8 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Shared;
 use super::calls::{ask, parse_cid};
 use super::error::ApiError;
-use crate::ports::{Added, ContentRequest, Named};
+use crate::ports::{Added, CHUNKS, ContentRequest, Named};
 
-/// Chunks of a file that wait for its reader.
-pub(super) const CHUNKS: usize = 4;
 /// The type of a body that holds a folder.
 const TAR: &str = "application/x-tar";
 

@@ -28,13 +28,17 @@ const READ_BYTES: usize = 256 * 1024;
 /// How long an import waits for a single answer: longer than the core takes to give up on every store in turn.
 const PLACE_WAIT: Duration = Duration::from_secs(600);
 
+/// Placements that one import has not taken yet. What it has under way is bounded, and is at most a few thousand batches of
+/// small blocks; an import that falls behind all the same fails.
+const PLACEMENTS: usize = 16 * 1024;
+
 type Placement = (Vec<Cid>, NodeId);
 
 /// The imports of a node that wait for the core.
 pub(super) struct Imports {
     me: NodeId,
     requests: Requests,
-    waiting: Mutex<HashMap<Request, sync::Sender<Placement>>>,
+    waiting: Mutex<HashMap<Request, sync::SyncSender<Placement>>>,
 }
 
 impl Imports {
@@ -44,9 +48,10 @@ impl Imports {
 
     /// The core says where blocks are.
     pub fn placed(&self, request: Request, cids: Vec<Cid>, at: NodeId) {
-        if let Some(import) = self.waiting.lock().get(&request) {
-            // An import that has failed does not listen.
-            let _ = import.send((cids, at));
+        let mut waiting = self.waiting.lock();
+        let taken = waiting.get(&request).is_none_or(|import| import.try_send((cids, at)).is_ok());
+        if !taken {
+            waiting.remove(&request);
         }
     }
 
@@ -61,7 +66,7 @@ impl Imports {
         work: &mpsc::Sender<Input>,
     ) -> Result<Added, Failure> {
         let request = self.requests.next();
-        let (sender, placements) = sync::channel();
+        let (sender, placements) = sync::sync_channel(PLACEMENTS);
         if spread {
             self.waiting.lock().insert(request, sender);
         }

@@ -1,0 +1,30 @@
+# The ways into the project. `make` alone lists them; the work itself is in scripts/.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test fmt lint guests clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	|| sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1  \2/p' $(MAKEFILE_LIST)
+
+demo: ## install what is missing, build, and run a word count on four nodes (DATA=path, LIMIT_MB=n, KEEP=1)
+	@scripts/setup
+	@cargo build --release --locked --bin timerose
+	@scripts/demo
+
+test: ## install what is missing and run every check; the last line counts them
+	@scripts/test
+
+fmt: ## format the sources
+	@cargo fmt
+
+lint: ## check the formatting and run clippy, warnings denied
+	@cargo fmt --check
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+
+guests: ## build the example functions into guests/built
+	@guests/build.sh
+
+clean: ## remove everything that was built
+	@cargo clean
