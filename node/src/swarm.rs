@@ -144,16 +144,15 @@ async fn drive(
             },
             event = swarm.select_next_some() => hear(event, &mut addrs, swarm.local_peer_id()),
         };
-        match input {
-            None => {}
+        let ended = match input {
+            None => false,
             // The loop takes no work while this driver's own queue is full: it must not wait for the loop here. A round
             // trip is measured again soon.
-            Some(input @ Input::Rtt { .. }) => drop(work.try_send(input)),
-            Some(input) => {
-                if own.send(input).await.is_err() {
-                    return;
-                }
-            }
+            Some(input @ Input::Rtt { .. }) => matches!(work.try_send(input), Err(mpsc::error::TrySendError::Closed(_))),
+            Some(input) => own.send(input).await.is_err(),
+        };
+        if ended {
+            return;
         }
     }
 }

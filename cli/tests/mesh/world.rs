@@ -132,6 +132,7 @@ impl Node {
 }
 
 impl Drop for Node {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows its nodes' logs")]
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -102,10 +102,9 @@ impl<C: Codec> Behaviour<C> {
         if self.notices.is_empty()
             && self.permit.is_none()
             && let Ok(permit) = self.protocol.events.try_reserve()
+            && let Some(event) = notice.event.take()
         {
-            if let Some(event) = notice.event.take() {
-                permit.send(event);
-            }
+            permit.send(event);
         }
         self.notices.push_back(notice);
     }

@@ -73,7 +73,9 @@ pub(super) async fn mapreduce(
             let event = match heard.recv().await? {
                 JobNews::Progress(progress) => named("progress", &show_progress(&progress, &view.borrow())),
                 JobNews::Ended(ended) => {
-                    guard.map(super::Guard::answered);
+                    if let Some(guard) = guard {
+                        guard.answered();
+                    }
                     let event = match ended {
                         Ok(done) => named("result", &show_job(&done, &view.borrow())),
                         Err(failure) => named("error", ApiError::from(failure).body()),
