@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+use timerose_content::exchange::wire::{Bitswap, MAX_MESSAGE, Message as Exchanged, PROTOCOL};
 use timerose_content::frames::{self, Codec, Config as Frames, Event};
+use timerose_content::{Block, RAW, cid_v1};
 use timerose_core::capability::{Role, Session};
 use timerose_core::id::{NodeId, Now};
 use timerose_core::message::{Frame, Message};
@@ -91,7 +93,20 @@ impl Codec for Rogue {
 async fn attack(keys: &Keypair, to: Multiaddr, opening: Vec<u8>, frame: Vec<u8>) -> tokio::sync::mpsc::Receiver<Event<Bytes>> {
     let config =
         Frames { protocol: StreamProtocol::new("/timerose/task/1"), max_frame: 1 << 20, max_inbound_streams: 4, queue: 16 };
-    let (behaviour, sender, mut events) = frames::new(config, Arc::new(Rogue { opening: opening.into() }));
+    let (sender, mut events) = connect(keys, to, config, Rogue { opening: opening.into() }).await;
+    let Some(Event::Connected { peer }) = events.recv().await else { panic!("not connected") };
+    sender.try_send(&peer, frame.into()).expect("queued");
+    events
+}
+
+/// Connects to a node as `keys` and speaks one protocol by hand.
+async fn connect<C: Codec>(
+    keys: &Keypair,
+    to: Multiaddr,
+    config: Frames,
+    codec: C,
+) -> (frames::Sender, tokio::sync::mpsc::Receiver<Event<C::In>>) {
+    let (behaviour, sender, events) = frames::new(config, Arc::new(codec));
     let mut swarm = SwarmBuilder::with_existing_identity(keys.clone())
         .with_tokio()
         .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)
@@ -102,9 +117,7 @@ async fn attack(keys: &Keypair, to: Multiaddr, opening: Vec<u8>, frame: Vec<u8>)
         .build();
     swarm.dial(to).expect("dialled");
     tokio::spawn(async move { while swarm.next().await.is_some() {} });
-    let Some(Event::Connected { peer }) = events.recv().await else { panic!("not connected") };
-    sender.try_send(&peer, frame.into()).expect("queued");
-    events
+    (sender, events)
 }
 
 fn node_id(keys: &Keypair) -> NodeId {
@@ -176,5 +189,53 @@ async fn a_truncated_message_is_refused_and_named_and_the_next_stream_is_heard()
     let honest = Keypair::generate_ed25519();
     let mut events = attack(&honest, addr, session(&honest, id), question()).await;
     while !matches!(events.recv().await, Some(Event::Message { .. })) {}
+    running.stop().await;
+}
+
+/// Asks a node's API for the bytes of a CID; gives the whole answer.
+async fn cat(api: std::net::SocketAddr, cid: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(api).await.expect("connected");
+    let request = format!("GET /v1/cat/{cid} HTTP/1.1\r\nhost: {api}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_block_for_a_cid_is_not_taken_and_its_sender_is_named() {
+    let log = Log::get();
+    let dir = tempfile::tempdir().expect("a folder");
+    let (running, _, addr) = node(&dir).await;
+    let liar = Keypair::generate_ed25519();
+    let config = Frames { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16 };
+    let (sender, mut events) = connect(&liar, addr, config, Bitswap).await;
+    let lying = tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if let Event::Message { peer, message } = event
+                && message.wants.iter().any(|want| !want.is_cancel())
+            {
+                let wrong = Block::encode(RAW, Bytes::from_static(b"a lie")).expect("a block");
+                let answer = Exchanged { blocks: vec![wrong], ..Exchanged::default() };
+                // A liar that was cut off has nobody left to lie to.
+                let _ = sender.send(&peer, answer.encode()).await;
+            }
+        }
+    });
+    let wanted = cid_v1(RAW, b"the truth");
+    // A connection that the node does not know yet is not asked.
+    let answer = loop {
+        let answer = cat(running.api, &wanted.to_string()).await;
+        if !answer.contains("\"asked\":0") {
+            break answer;
+        }
+    };
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("NotFound") && !answer.contains("a lie"), "{answer}");
+    log.wait_for(&liar.public().to_peer_id(), "other blocks than those it was asked for").await;
+    // From here on the liar says nothing, not even what it has.
+    lying.abort();
+    let lie = cat(running.api, &cid_v1(RAW, b"a lie").to_string()).await;
+    assert!(!lie.starts_with("HTTP/1.1 200"), "what nobody asked for was kept: {lie}");
     running.stop().await;
 }

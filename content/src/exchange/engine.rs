@@ -133,6 +133,10 @@ impl Engine {
                 verdict.wanted.iter().for_each(|size| self.counters.received(*size));
                 (0..verdict.duplicates).for_each(|_| self.counters.duplicate());
                 (0..verdict.unrequested).for_each(|_| self.counters.refused());
+                if verdict.unrequested > 0 {
+                    // At most as often as the budget allows: then the peer is cut off.
+                    tracing::warn!(%peer, blocks = verdict.unrequested, "a peer sent other blocks than those it was asked for");
+                }
                 if verdict.over_budget {
                     self.misbehaved(peer, "it sends blocks that nobody asked it for".into(), true);
                 }
