@@ -105,8 +105,14 @@ impl Failure {
             Failure::Denied { .. } => "ask the node's operator to add your key with --trust (timerose id shows it)".into(),
             Failure::Rejected { .. } => "mend the module or its manifest, and deploy again".into(),
             Failure::FunctionFailed { .. } => "read the guest's message above".into(),
+            Failure::LimitExceeded { which, .. } if which == "input" => {
+                "raise limits.memory in the manifest and deploy again: input may take half of it".into()
+            }
             Failure::LimitExceeded { which, .. } => {
-                format!("raise limits.{which} in the manifest and deploy again, or give it less to do")
+                format!(
+                    "raise limits.{} in the manifest and deploy again, or give it less to do",
+                    if which == "time" { "timeout_ms" } else { which }
+                )
             }
             Failure::DeadlineExceeded { .. } => "allow more with --timeout".into(),
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
@@ -128,12 +134,19 @@ impl fmt::Display for Failure {
             Failure::NoExecutor { needed, seen } => write!(f, "no executor for {needed} among {seen} members"),
             Failure::Overloaded { .. } => write!(f, "all executors and the queue are full"),
             Failure::Denied { rule, missing } => write!(f, "denied by the rule {rule:?}: {missing} is missing"),
-            Failure::Rejected { finding } => write!(f, "rejected: {finding}"),
+            Failure::Rejected { finding } => write!(f, "{finding}"),
             Failure::FunctionFailed { exit, stderr } if stderr.is_empty() => {
                 write!(f, "the function failed with exit code {exit}")
             }
             Failure::FunctionFailed { exit, stderr } => write!(f, "the function failed with exit code {exit}: {stderr}"),
-            Failure::LimitExceeded { which, at } => write!(f, "the function went over its {which} limit of {at}"),
+            Failure::LimitExceeded { which, at } => {
+                let unit = match which.as_str() {
+                    "time" => "ms",
+                    "fuel" => "units",
+                    _ => "bytes",
+                };
+                write!(f, "the function went over its {which} limit of {at} {unit}")
+            }
             Failure::DeadlineExceeded { stage } => write!(f, "the deadline passed while {stage}"),
             Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
             Failure::Cancelled => write!(f, "cancelled"),

@@ -19,11 +19,12 @@ pub const WASM_FAN: &str = "wasm-fan";
 /// A manifest. Its CID is the function's name everywhere in the mesh.
 ///
 /// Engine `wasm-fan`: a core module without imports that exports `memory`, `alloc(size) -> ptr`, and entries. The
-/// arguments are written one after another at `ptr`. A fixed entry is `entry(ptr, len1, …, lenN) -> out_len`; a variadic
-/// one is `entry(ptr, lens, count) -> out_len`, where `lens` points to `count` little-endian 32-bit lengths (also placed
-/// by `alloc`). The result is read back from `ptr`; `alloc` must have left room for it.
+/// arguments, at most half of `limits.memory`, are written one after another at the `ptr` that `alloc` gives for them. A
+/// fixed entry is `entry(ptr, len1, …, lenN) -> out_len`. A variadic one is `entry(ptr, lens, count) -> out_len`, where `lens`
+/// points to `count` little-endian 32-bit lengths, for which `alloc` is called a second time. The result is read back from
+/// `ptr`; `alloc` must have left room for it.
 ///
-/// Engine `wasm-command`: a WASI preview 1 program. The entry is `_start`; the first argument is its standard input and
+/// Engine `wasm-command`: a WASI preview 1 program. The only entry is `_start`; the first argument is its standard input and
 /// further ones its `argv`; standard output is the result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
@@ -155,7 +156,8 @@ impl Function {
         if fits {
             return Ok(found);
         }
-        let wanted = if found.variadic { format!("{least} or more arguments") } else { format!("{params} arguments") };
+        let plural = if params == 1 { "" } else { "s" };
+        let wanted = if found.variadic { format!("{least} or more arguments") } else { format!("{params} argument{plural}") };
         Err(Failure::BadArgument { index: args.min(params) as u32, wanted, got: args.to_string() })
     }
 

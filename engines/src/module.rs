@@ -72,6 +72,9 @@ pub(crate) struct Shape {
 impl Shape {
     /// Validates `code` and reads its shape.
     pub(crate) fn read(code: &[u8]) -> Result<Shape, Failure> {
+        if !code.starts_with(b"\0asm") {
+            return Err(rejected("the code is no wasm module: it does not begin with \\0asm"));
+        }
         let mut shape = Shape::default();
         let mut exports = Vec::new();
         let mut validator = Validator::new_with_features(FEATURES);

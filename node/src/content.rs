@@ -9,7 +9,6 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, exchange, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
@@ -23,7 +22,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Counters, Named, Requests, Shelf};
+use crate::ports::{ContentRequest, Moved, Named, Requests, Shelf};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -33,8 +32,6 @@ const TASKS_MAX: usize = 512;
 const FETCH_MAX: u64 = 16 << 30;
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
-/// How often the exchange's totals are copied to the counters.
-const COUNT_EVERY: Duration = Duration::from_millis(200);
 
 /// The content side of a node. Cheap to clone.
 #[derive(Clone)]
@@ -43,22 +40,18 @@ pub(crate) struct Driver(Arc<Inner>);
 struct Inner {
     content: Content,
     runtime: Handle,
+    /// Turns for what the core asks, and for what the API asks: the one must not wait for the other.
     tasks: Arc<Semaphore>,
+    asks: Arc<Semaphore>,
     /// What can still be taken back.
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
     functions: Mutex<HashMap<Cid, Arc<Function>>>,
     imports: Imports,
-    counters: Arc<Counters>,
 }
 
 impl Driver {
     /// Opens the blocks of a data folder. Must be called inside a tokio runtime.
-    pub fn open(
-        dir: &Path,
-        me: NodeId,
-        requests: Requests,
-        counters: Arc<Counters>,
-    ) -> Result<(Driver, exchange::Behaviour), StartError> {
+    pub fn open(dir: &Path, me: NodeId, requests: Requests) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let opened = Content::open(&path, &runtime);
@@ -67,10 +60,10 @@ impl Driver {
             content,
             runtime,
             tasks: Arc::new(Semaphore::new(TASKS_MAX)),
+            asks: Arc::new(Semaphore::new(TASKS_MAX)),
             running: Mutex::default(),
             functions: Mutex::default(),
             imports: Imports::new(me, requests),
-            counters,
         };
         Ok((Driver(Arc::new(inner)), behaviour))
     }
@@ -98,15 +91,6 @@ impl Driver {
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
                 tokio::spawn(driver.clone().answer(request, work.clone()));
-            }
-        });
-        tokio::spawn(async move {
-            let mut every = tokio::time::interval(COUNT_EVERY);
-            loop {
-                every.tick().await;
-                let stats = self.0.content.stats();
-                self.0.counters.blocks_in.store(stats.bytes_in, std::sync::atomic::Ordering::Relaxed);
-                self.0.counters.blocks_out.store(stats.bytes_out, std::sync::atomic::Ordering::Relaxed);
             }
         });
     }
@@ -236,7 +220,13 @@ impl Driver {
     }
 
     async fn answer(self, request: ContentRequest, work: mpsc::Sender<Input>) {
+        let asks = self.0.asks.clone();
+        let _turn = asks.acquire().await;
         match request {
+            ContentRequest::Stats { answer } => {
+                let stats = self.0.content.stats();
+                let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
+            }
             ContentRequest::Add { source, tar, spread, progress, answer } => {
                 let driver = self.clone();
                 let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &progress, &work));

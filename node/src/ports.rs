@@ -37,6 +37,17 @@ pub(crate) enum ContentRequest {
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
     Put { block: Bytes, answer: Answer<Cid> },
+    /// What went over the network.
+    Stats { answer: Answer<Moved> },
+}
+
+/// Bytes of blocks that went over the network since the node began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moved {
+    /// From peers.
+    pub blocks_in: u64,
+    /// To peers.
+    pub blocks_out: u64,
 }
 
 /// What was added.
@@ -130,10 +141,6 @@ pub(crate) struct Counters {
     pub refused: AtomicU64,
     /// Runs of guests that ended.
     pub runs: AtomicU64,
-    /// Block bytes from and to peers.
-    pub blocks_in: AtomicU64,
-    /// Block bytes that peers took.
-    pub blocks_out: AtomicU64,
 }
 
 impl Counters {

@@ -67,7 +67,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (work, work_rx) = mpsc::channel(INPUT_QUEUE);
     let (done, done_rx) = mpsc::channel(INPUT_QUEUE);
 
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), counters.clone())?;
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone())?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, config.offers, shelf, counters.clone())?;
     let journal = Journal::open(&config.dir)?;

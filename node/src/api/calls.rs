@@ -16,7 +16,7 @@ use timerose_core::task::{Arg, Done, INLINE_MAX, Receipt, Task, Usage};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
-use super::error::ApiError;
+use super::error::{ApiError, Body};
 use crate::keys::open_verified;
 use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest};
 
@@ -49,17 +49,19 @@ enum ArgBody {
     Bytes(Vec<u8>),
 }
 
+const CID_HINT: &str = "a CID looks like bafy… or bafk…; timerose add and timerose deploy print them";
+
 /// Reads a CID, or says that it is none.
 pub(super) fn parse_cid(text: &str) -> Result<Cid, ApiError> {
     // A CID of a 64-byte hash has about 110 characters: anything much longer is not read.
     if text.len() > 256 {
-        return Err(ApiError::usage("a CID of over 256 characters"));
+        return Err(ApiError::usage("a CID of over 256 characters", CID_HINT));
     }
-    text.parse().map_err(|e| ApiError::usage(format!("{text:?} is not a CID: {e}")))
+    text.parse().map_err(|_| ApiError::usage(format!("{text:?} is not a CID"), CID_HINT))
 }
 
 /// `POST /v1/call`
-pub(super) async fn call(State(api): Shared, Json(body): Json<CallBody>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Result<Json<Value>, ApiError> {
     let mut args = Vec::with_capacity(body.args.len());
     for arg in body.args {
         args.push(match arg {
@@ -69,7 +71,7 @@ pub(super) async fn call(State(api): Shared, Json(body): Json<CallBody>) -> Resu
         });
     }
     if args.len() > timerose_core::task::ARGS_MAX {
-        return Err(ApiError::usage("over 1,024 arguments"));
+        return Err(ApiError::usage("over 1,024 arguments", "put them into one file and pass its CID"));
     }
     let mut inline = 0;
     for (index, arg) in args.iter().enumerate() {
@@ -131,7 +133,7 @@ pub(super) struct DeployBody {
 }
 
 /// A manifest as people write it.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ManifestBody {
     #[serde(default)]
@@ -160,20 +162,17 @@ struct LimitsBody {
 }
 
 /// `POST /v1/deploy`
-pub(super) async fn deploy(State(api): Shared, Json(body): Json<DeployBody>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn deploy(State(api): Shared, Body(body): Body<DeployBody>) -> Result<Json<Value>, ApiError> {
     let code = parse_cid(&body.code)?;
     let bytes = read_file(&api, code).await?;
-    let (engine, entries) =
-        ask(&api.ports.engine, |answer| EngineRequest::Describe { code: bytes.clone(), answer }).await.unwrap_or_default();
-    let manifest = body.manifest.unwrap_or(ManifestBody {
-        engine: None,
-        entries: Vec::new(),
-        determinism: Determinism::default(),
-        limits: LimitsBody::default(),
-        env: BTreeMap::new(),
-        mounts: BTreeMap::new(),
-        about: About::default(),
-    });
+    let manifest = body.manifest.unwrap_or_default();
+    let described = ask(&api.ports.engine, |answer| EngineRequest::Describe { code: bytes.clone(), answer }).await;
+    // A full manifest may stand for code that does not describe itself.
+    let (engine, entries) = match (described, &manifest.engine) {
+        (Ok(described), _) => described,
+        (Err(_), Some(_)) if !manifest.entries.is_empty() => Default::default(),
+        (Err(error), _) => return Err(error),
+    };
     let mut mounts = BTreeMap::new();
     for (path, root) in &manifest.mounts {
         mounts.insert(path.clone(), parse_cid(root)?);

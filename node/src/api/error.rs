@@ -1,6 +1,7 @@
 //! Failures as HTTP answers: a status, and JSON with a code, a message, a hint, and the particulars.
 
 use axum::Json;
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
 use axum::response::{IntoResponse, Response};
@@ -17,13 +18,13 @@ pub(super) struct ApiError {
 
 impl ApiError {
     /// A request that makes no sense, and why.
-    pub fn usage(message: impl Into<String>) -> ApiError {
-        let body = json!({"code": "Usage", "message": message.into(), "hint": "docs/api.md lists the routes and what they take"});
+    pub fn usage(message: impl Into<String>, hint: &str) -> ApiError {
+        let body = json!({"code": "Usage", "message": message.into(), "hint": hint});
         ApiError { status: StatusCode::BAD_REQUEST, body, retry_after_s: None }
     }
 
     pub fn not_a_route() -> ApiError {
-        ApiError { status: StatusCode::NOT_FOUND, ..ApiError::usage("there is no such route") }
+        ApiError { status: StatusCode::NOT_FOUND, ..ApiError::usage("there is no such route", "docs/api.md lists them") }
     }
 
     pub fn foreign_origin() -> ApiError {
@@ -90,5 +91,22 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
+    }
+}
+
+/// A JSON body; what does not fit is refused with a reason in JSON, not in plain text.
+pub(super) struct Body<T>(pub T);
+
+impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let read = Json::<T>::from_request(request, state).await;
+        read.map(|Json(body)| Body(body)).map_err(|refused| ApiError {
+            status: refused.status(),
+            ..ApiError::usage(
+                refused.body_text(),
+                "docs/api.md lists what each route takes, docs/functions.md what a manifest may say",
+            )
+        })
     }
 }

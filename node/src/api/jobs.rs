@@ -1,6 +1,5 @@
 //! Jobs: a map-reduce over a data set, as a stream of events.
 
-use axum::Json;
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use bytes::Bytes;
@@ -15,7 +14,7 @@ use timerose_core::view::View;
 use tokio::sync::mpsc;
 
 use super::calls::{ask, parse_cid, show_done};
-use super::error::ApiError;
+use super::error::{ApiError, Body};
 use super::{JobNews, PROGRESS_QUEUE, Shared};
 use crate::ports::ContentRequest;
 
@@ -54,7 +53,7 @@ fn an_hour() -> u64 {
 /// `POST /v1/mapreduce`: events `progress`, then one `result` or `error`.
 pub(super) async fn mapreduce(
     State(api): Shared,
-    Json(body): Json<JobBody>,
+    Body(body): Body<JobBody>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let (function, dataset) = (parse_cid(&body.r#fn)?, parse_cid(&body.dataset)?);
     let spec = JobSpec { function, dataset, map: body.map, reduce: body.reduce, fan_in: FAN_IN };

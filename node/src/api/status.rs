@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use std::fmt::Write;
 
 use super::Shared;
+use super::calls::ask;
+use super::error::ApiError;
 use crate::keys::peer_of;
-use crate::ports::Counters;
+use crate::ports::{ContentRequest, Counters};
 
 /// `GET /healthz`
 pub(super) async fn healthz() -> &'static str {
@@ -50,7 +52,8 @@ pub(super) async fn members(State(api): Shared) -> Json<Value> {
 }
 
 /// `GET /metrics`, in the Prometheus text format 0.0.4.
-pub(super) async fn metrics(State(api): Shared) -> Response {
+pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
+    let moved = ask(&api.ports.content, |answer| ContentRequest::Stats { answer }).await?;
     let mut text = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         // Writing to a string does not fail.
@@ -68,8 +71,8 @@ pub(super) async fn metrics(State(api): Shared) -> Response {
         Counters::read(&counters.refused),
     );
     put("runs_total", "counter", "Runs of guests that ended.", Counters::read(&counters.runs));
-    put("block_bytes_received_total", "counter", "Block bytes from peers.", Counters::read(&counters.blocks_in));
-    put("block_bytes_sent_total", "counter", "Block bytes to peers.", Counters::read(&counters.blocks_out));
+    put("block_bytes_received_total", "counter", "Block bytes from peers.", moved.blocks_in);
+    put("block_bytes_sent_total", "counter", "Block bytes to peers.", moved.blocks_out);
     let view = api.ports.view.borrow();
     let connected = view.members.values().filter(|member| member.connected).count();
     put("members", "gauge", "Members known, this node included.", view.members.len() as u64);
@@ -80,5 +83,5 @@ pub(super) async fn metrics(State(api): Shared) -> Response {
     put("slots_used", "gauge", "Slots in use.", u64::from(view.slots_used));
     put("work", "gauge", "Work that was admitted and has not ended.", u64::from(view.work));
     drop(view);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }
