@@ -107,7 +107,6 @@ impl Executor {
     }
 
     /// A scheduler asks for work to be done.
-    #[allow(clippy::too_many_arguments)]
     pub fn claim(
         &mut self,
         now: Instant,
@@ -149,10 +148,10 @@ impl Executor {
         if !config.roles.contains(&Role::Executor) {
             return Err(Nack::Unsuitable);
         }
-        let room = (config.offers.slots * WORK_PER_SLOT) as usize;
+        let room = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
         if self.admitted() >= room {
             let ahead = self.admitted() as u64 / u64::from(config.offers.slots.max(1));
-            return Err(Nack::Busy { retry_after_ms: (ahead * self.run_us / MILLISECOND).clamp(1, 10_000) });
+            return Err(Nack::Busy { retry_after_ms: (ahead.saturating_mul(self.run_us) / MILLISECOND).clamp(1, 10_000) });
         }
         Ok(())
     }
@@ -200,7 +199,7 @@ impl Executor {
         members: &Membership,
         out: &mut Vec<Output>,
     ) {
-        let Some(work) = self.works.get_mut(&id) else { return };
+        let Some(work) = self.works.get_mut(&id).filter(|w| matches!(w.stage, Stage::Loading)) else { return };
         let function = match function.and_then(|f| f.check_call(&work.task.entry, work.task.args.len()).map(|_| f.clone())) {
             Ok(function) => function,
             Err(failure) => return self.end(now, id, Err(failure), out),
@@ -345,7 +344,8 @@ impl Executor {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
                 self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
             }
-            Stage::Waiting { .. } | Stage::Signing { .. } => {}
+            Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
+            Stage::Signing { .. } => {}
         }
     }
 
@@ -362,9 +362,13 @@ impl Executor {
                 Stage::Waiting { .. } => "waiting for a slot",
                 Stage::Running { .. } | Stage::Signing { .. } => "running",
             };
-            let expired = work.deadline <= now || now - work.heard >= LEASE_SILENCE;
-            if expired {
-                let failure = Failure::DeadlineExceeded { stage: stage.to_string() };
+            let late = work.deadline <= now;
+            if late || now - work.heard >= LEASE_SILENCE {
+                // A caller that is still there after a silence may try again: its own deadline has not passed.
+                let failure = match late {
+                    true => Failure::DeadlineExceeded { stage: stage.to_string() },
+                    false => Failure::NodeFailed { what: "the lease was not renewed in time".to_string() },
+                };
                 let (to, lease) = (work.from, work.lease);
                 self.forget(id, out);
                 out.push(Output::Send { to, message: Message::Outcome { lease, outcome: Err(failure) } });

@@ -212,7 +212,8 @@ pub enum Output {
         /// Who is likely to have it.
         hints: Vec<NodeId>,
     },
-    /// Stop bringing content here, or running, or whatever the ticket was for. Not answered.
+    /// Stop bringing content here, or running, or whatever the ticket was for. Not answered by itself, but what was
+    /// started still ends with [`Input::Exited`]: the slot is taken until then.
     Stop {
         /// Who asked.
         ticket: Ticket,

@@ -79,6 +79,8 @@ pub struct Membership {
     pub config: NodeConfig,
     members: BTreeMap<NodeId, Member>,
     connected: BTreeSet<NodeId>,
+    /// The epoch of each connected peer, in its own words.
+    lives: BTreeMap<NodeId, u64>,
     joins: Vec<(String, Dialling)>,
     addrs: Vec<String>,
     seq: u64,
@@ -89,7 +91,7 @@ impl Membership {
     pub fn new(config: NodeConfig) -> Membership {
         let joins = config.join.iter().map(|addr| (addr.clone(), Dialling::soon())).collect();
         let (members, connected) = (BTreeMap::new(), BTreeSet::new());
-        Membership { config, members, connected, joins, addrs: Vec::new(), seq: 0 }
+        Membership { config, members, connected, lives: BTreeMap::new(), joins, addrs: Vec::new(), seq: 0 }
     }
 
     /// Every member, in order of id.
@@ -147,9 +149,14 @@ impl Membership {
 
     /// Learns adverts that `from` passed on (or this node's own), and passes on those that are news.
     pub fn learn(&mut self, from: NodeId, adverts: Vec<Verified<Advert>>, out: &mut Vec<Output>) {
-        let mut news = Vec::new();
+        let (mut news, mut newborns) = (Vec::new(), Vec::new());
         for advert in adverts {
             let id = advert.iss;
+            if from == id && self.connected.contains(&id) {
+                let before = self.lives.insert(id, advert.epoch);
+                // It began again while its old connection seemed to stand: its new life knows nobody yet.
+                newborns.extend(before.filter(|before| *before < advert.epoch).map(|_| id));
+            }
             let full = self.members.len() >= MEMBERS_MAX && !self.trusts(&id);
             // Only this node speaks for itself.
             if !advert.is_sane() || (id == self.config.me && from != id) {
@@ -168,6 +175,9 @@ impl Membership {
                     self.members.insert(id, Member { advert, rtt_us: None, dial: Dialling::soon() });
                 }
             }
+        }
+        for peer in newborns {
+            self.up(peer, out);
         }
         if news.is_empty() {
             return;
@@ -189,6 +199,7 @@ impl Membership {
     /// A peer is out of reach. It stays a member: it is dialled again.
     pub fn gone(&mut self, peer: NodeId) {
         self.connected.remove(&peer);
+        self.lives.remove(&peer);
         if let Some(member) = self.members.get_mut(&peer) {
             member.dial = Dialling::soon();
         }

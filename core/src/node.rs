@@ -37,8 +37,8 @@ impl Node {
             members: Membership::new(config),
             scheduler: Scheduler::new(epoch),
             executor: Executor::default(),
-            // Apart from the scheduler's numbers, which answer to the same messages.
-            runner: Runner::new(1 << 62),
+            // Apart from the scheduler's numbers, which answer to the same messages, and from those of an earlier life.
+            runner: Runner::new(1 << 62 | epoch << 20),
             store: Store::new(epoch),
         }
     }
@@ -118,13 +118,13 @@ impl Node {
         match input {
             Input::Tick => self.tick(now, out),
             Input::Submit { request, task, timeout_ms } => {
-                let deadline = clock + timeout_ms * MILLISECOND;
+                let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let origin = Origin::Request(request);
                 let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0 };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms } => {
-                let deadline = clock + timeout_ms * MILLISECOND;
+                let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 self.runner.submit(clock, NewJob { request, job, spec, locality, deadline }, out);
             }
             Input::Cancel { request } => {
@@ -225,7 +225,10 @@ impl Node {
                 match settled.origin {
                     Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
                     Origin::Request(request) => {
-                        if let Ok(answer) = &settled.result {
+                        // This node's own executor has told it already.
+                        if let Ok(answer) = &settled.result
+                            && answer.executor != self.members.config.me
+                        {
                             let done = &answer.done;
                             out.push(Output::Index { task: done.task, result: done.result, receipt: done.receipt });
                         }

@@ -2,8 +2,8 @@
 //!
 //! A record is a map of one entry, `{"timerose/function@1": {…}}`: whoever holds the bytes knows what they are. A signed
 //! record is a UCAN 1.0-rc.1 envelope, `[signature, {"h": header, "<schema>": {…}}]`. Bytes are verified as they were
-//! received, never encoded again to be verified; the decoder refuses every non-canonical form (order of keys, length of
-//! integers, indefinite lengths), and unknown fields are ignored.
+//! received, never encoded again to be verified; every non-canonical form is refused (order of keys, length of integers,
+//! indefinite lengths), also within unknown fields, which are ignored.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -13,6 +13,7 @@ use core::marker::PhantomData;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeMap};
 
+use crate::canonical;
 use crate::id::{DAG_CBOR, NodeId, cid_of};
 
 /// A kind of record: its name on the wire and the versions that this build reads.
@@ -166,6 +167,7 @@ pub(crate) fn to_cbor<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// Decodes canonical DAG-CBOR.
 pub(crate) fn from_cbor<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, RecordError> {
+    canonical::check(bytes).map_err(malformed)?;
     serde_ipld_dagcbor::from_slice(bytes).map_err(|e| RecordError::Malformed(alloc::format!("{e:?}")))
 }
 

@@ -5,6 +5,7 @@
 //! queue is longer than what its owner can hold in hand: moving a task's data must pay.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -18,7 +19,7 @@ use crate::job::{File, JobArg, JobDone, JobProgress, JobSpec, JobTask, Kind, exp
 use crate::membership::Membership;
 use crate::message::{CIDS_MAX, Message};
 use crate::scheduler::{Call, Origin, Scheduler, WORK_PER_SLOT};
-use crate::task::{Arg, Done, Task};
+use crate::task::{ARGS_MAX, Arg, Done, Task};
 
 /// Jobs that run at the same time; further ones are refused with [`Failure::Overloaded`].
 pub const JOBS_MAX: usize = 64;
@@ -30,6 +31,8 @@ const LOCATE_WAIT: Instant = 2 * SECOND;
 const PROGRESS_EVERY: Instant = 100 * MILLISECOND;
 /// Calls that one turn of the loop begins, so that its output stays bounded.
 const SUBMIT_MAX: usize = 64;
+/// Tasks that a small job may run again because their results were lost; a larger one as many as it has.
+const REDO_MAX: usize = 64;
 /// How often a job that finds no executor with room looks again.
 const LOOK_AGAIN: Instant = 100 * MILLISECOND;
 
@@ -84,6 +87,8 @@ struct Job {
     /// Ready tasks whose input is nowhere in particular.
     anywhere: VecDeque<u32>,
     running: BTreeSet<u32>,
+    /// Tasks that were run again because their results were lost.
+    redone: usize,
     progress: JobProgress,
     reported: Instant,
 }
@@ -133,10 +138,16 @@ impl Runner {
 
     /// The manifest is here: the data set is listed next.
     pub fn loaded(&mut self, id: u64, function: Result<Arc<Function>, Failure>, out: &mut Vec<Output>) {
-        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Some(job) = self.jobs.get_mut(&id).filter(|job| matches!(job.stage, Stage::Loading)) else { return };
         let checked = function.and_then(|f| {
             f.check_call(&job.new.spec.map, 1)?;
-            f.check_call(&job.new.spec.reduce, job.new.spec.fan_in as usize)?;
+            // The last task of a level may be left with any smaller number of results.
+            let fan_in = job.new.spec.fan_in.max(2) as usize;
+            (1..=fan_in.min(ARGS_MAX + 1)).try_for_each(|args| f.check_call(&job.new.spec.reduce, args).map(|_| ()))?;
+            if fan_in > ARGS_MAX {
+                let (wanted, got) = (format!("a fan-in of at most {ARGS_MAX}"), format!("{fan_in}"));
+                return Err(Failure::BadArgument { index: 0, wanted, got });
+            }
             Ok(f)
         });
         match checked {
@@ -230,6 +241,8 @@ impl Runner {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         job.running.remove(&task);
         match result {
+            // A result is gone with the node that had it: that costs time, never the answer.
+            Err(Failure::NotFound { cid, .. }) if job.redo(task, &cid) => {}
             Err(failure) => self.abort(id, failure, scheduler, out),
             Ok(answer) => {
                 let last = job.finish(task, answer);
@@ -268,13 +281,17 @@ impl Runner {
         for (&id, job) in &mut self.jobs {
             let Stage::Running { function } = &job.stage else { continue };
             let function = function.clone();
-            let executors: Vec<(NodeId, u32)> =
-                members.executors(&function.engine).map(|(&node, m)| (node, m.advert.offers.slots)).collect();
+            let executors: Vec<(NodeId, u32)> = members
+                .executors(&function.engine)
+                .map(|(&node, m)| (node, m.advert.offers.slots))
+                .filter(|(_, slots)| *slots > 0)
+                .collect();
+            job.free_orphans(&executors);
             let mut progress = true;
-            while progress && begun < SUBMIT_MAX {
+            while progress && begun < SUBMIT_MAX && !scheduler.is_full() {
                 progress = false;
                 for &(node, slots) in &executors {
-                    if begun >= SUBMIT_MAX || scheduler.room(&node, slots) == 0 {
+                    if begun >= SUBMIT_MAX || scheduler.is_full() || scheduler.room(&node, slots) == 0 {
                         continue;
                     }
                     let Some(task) = job.next_for(node, scheduler.room(&node, slots), slots) else { continue };
@@ -350,6 +367,7 @@ impl Job {
             near: BTreeMap::new(),
             anywhere: VecDeque::new(),
             running: BTreeSet::new(),
+            redone: 0,
             progress: JobProgress::default(),
             reported: now,
         }
@@ -385,10 +403,19 @@ impl Job {
             match holder {
                 None => self.anywhere.push_back(number),
                 Some(i) => {
-                    queued[i] += self.files[number as usize].size;
+                    queued[i] = self.files[number as usize].size.saturating_add(queued[i]);
                     self.near.entry(self.nodes[i]).or_default().push_back(number);
                 }
             }
+        }
+    }
+
+    /// Tasks that are queued for a node that is no executor in reach are anybody's: it went away after its results, or
+    /// its word on what it holds, had come.
+    fn free_orphans(&mut self, executors: &[(NodeId, u32)]) {
+        let reached = |node: &NodeId| executors.iter().any(|(executor, _)| executor == node);
+        for (_, orphans) in self.near.extract_if(.., |node, _| !reached(node)) {
+            self.anywhere.extend(orphans);
         }
     }
 
@@ -401,29 +428,29 @@ impl Job {
             return Some(task);
         }
         // Only a node with an idle slot takes another's work.
-        if room <= slots * (WORK_PER_SLOT - 1) {
+        if room <= slots.saturating_mul(WORK_PER_SLOT - 1) {
             return None;
         }
         let longest = self.near.values_mut().max_by_key(|queue| queue.len())?;
-        if longest.len() > (slots * WORK_PER_SLOT) as usize { longest.pop_back() } else { None }
+        if longest.len() > slots.saturating_mul(WORK_PER_SLOT) as usize { longest.pop_back() } else { None }
     }
 
     /// The call of a ready task.
     fn call(&self, id: u64, number: u32, node: NodeId, function: Arc<Function>) -> Call {
         let task = &self.tasks[number as usize];
-        let (mut bytes, mut holders) = (0, Vec::new());
+        let (mut bytes, mut holders) = (0u64, Vec::new());
         let mut args = Vec::with_capacity(task.args.len());
         for arg in &task.args {
             match arg {
                 JobArg::Link(cid) => {
-                    bytes += self.files[number as usize].size;
+                    bytes = self.files[number as usize].size;
                     let word = self.holders[number as usize];
                     holders.extend(self.nodes.iter().enumerate().filter(|(i, _)| word >> i & 1 == 1).map(|(_, n)| *n));
                     args.push(Arg::Link(*cid));
                 }
                 JobArg::Promise(earlier) => {
                     if let Some((done, by)) = &self.results[*earlier as usize] {
-                        bytes += done.size;
+                        bytes = done.size.saturating_add(bytes);
                         holders.push(*by);
                         args.push(Arg::Link(done.result));
                     }
@@ -446,9 +473,10 @@ impl Job {
     fn finish(&mut self, number: u32, answer: Answer) -> Option<Done> {
         let share = self.progress.nodes.entry(answer.executor).or_default();
         share.tasks += 1;
-        share.input += answer.done.usage.input;
-        share.fetched += answer.done.usage.fetched;
-        share.run_us += answer.done.usage.run_us;
+        // Another node says these; they may be anything.
+        share.input = share.input.saturating_add(answer.done.usage.input);
+        share.fetched = share.fetched.saturating_add(answer.done.usage.fetched);
+        share.run_us = share.run_us.saturating_add(answer.done.usage.run_us);
         self.progress.done += 1;
         if number as usize + 1 == self.tasks.len() {
             return Some(answer.done);
@@ -462,6 +490,27 @@ impl Job {
         None
     }
 
+    /// Runs those tasks again whose results `number` could not get: the one with this CID or, where a block within a
+    /// result is missing, all. Returns whether there are any and the job may.
+    fn redo(&mut self, number: u32, missing: &Cid) -> bool {
+        let earlier = |arg: &JobArg| if let JobArg::Promise(earlier) = arg { Some(*earlier) } else { None };
+        let all: Vec<u32> = self.tasks[number as usize].args.iter().filter_map(earlier).collect();
+        let is_missing = |task: &u32| self.results[*task as usize].as_ref().is_some_and(|(done, _)| done.result == *missing);
+        let named: Vec<u32> = all.iter().copied().filter(is_missing).collect();
+        let again = if named.is_empty() { all } else { named };
+        self.redone += again.len();
+        if again.is_empty() || self.redone > REDO_MAX.max(self.tasks.len()) {
+            return false;
+        }
+        for task in again {
+            self.results[task as usize] = None;
+            self.open[number as usize] += 1;
+            self.progress.done -= 1;
+            self.anywhere.push_front(task);
+        }
+        true
+    }
+
     /// Queues a reducing task where most of its input lies; before the maps, so that results do not pile up.
     fn queue_reduce(&mut self, number: u32) {
         let mut bytes: BTreeMap<NodeId, u64> = BTreeMap::new();
@@ -469,7 +518,8 @@ impl Job {
             if let JobArg::Promise(earlier) = arg
                 && let Some((done, by)) = &self.results[*earlier as usize]
             {
-                *bytes.entry(*by).or_default() += done.size;
+                let sum = bytes.entry(*by).or_default();
+                *sum = done.size.saturating_add(*sum);
             }
         }
         match bytes.into_iter().max_by_key(|&(_, size)| size) {

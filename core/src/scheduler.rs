@@ -43,6 +43,10 @@ const RENEW_EVERY: Instant = 5 * SECOND;
 const LEASE_SILENCE: Instant = 15 * SECOND;
 /// How long a young node looks for a first executor before it says that there is none.
 const NOBODY_WAIT: Instant = 2 * SECOND;
+/// How often a call looks for itself while every executor is full.
+const LOOK_AGAIN: Instant = SECOND / 2;
+/// The alarm that is no call's: an executor that said it is full may be asked again. Calls are numbered from 1.
+const REST_IS_OVER: u64 = 0;
 /// What an argument of unknown size counts for in the ranking, in bytes.
 const UNKNOWN_SIZE: u64 = 256 * 1024;
 
@@ -54,6 +58,8 @@ pub struct Scheduler {
     by_query: BTreeMap<u64, u64>,
     queue: BTreeSet<(Instant, u64)>,
     in_flight: BTreeMap<NodeId, u32>,
+    /// Executors that said they are full, and until when they are not asked: or all that wait would ask in turn.
+    busy: BTreeMap<NodeId, Instant>,
     timers: Timers,
     budget: RetryBudget,
     next: u64,
@@ -69,6 +75,7 @@ impl Scheduler {
             by_query: BTreeMap::new(),
             queue: BTreeSet::new(),
             in_flight: BTreeMap::new(),
+            busy: BTreeMap::new(),
             timers: Timers::default(),
             budget: RetryBudget::default(),
             next: epoch << 20,
@@ -83,7 +90,8 @@ impl Scheduler {
 
     /// How much more work this scheduler would give an executor now.
     pub fn room(&self, node: &NodeId, slots: u32) -> u32 {
-        (slots * WORK_PER_SLOT).saturating_sub(self.in_flight(node))
+        // A peer says how many slots it has.
+        slots.saturating_mul(WORK_PER_SLOT).saturating_sub(self.in_flight(node))
     }
 
     /// Takes the calls that ended since the last time.
@@ -109,13 +117,17 @@ impl Scheduler {
         !self.settled.is_empty()
     }
 
+    /// Whether a further call would be refused: all that has no lease waits, for its manifest, for answers, or for an
+    /// executor.
+    pub fn is_full(&self) -> bool {
+        self.calls.len() - self.by_lease.len() >= QUEUE_MAX
+    }
+
     /// Begins a call.
     pub fn submit(&mut self, now: Instant, call: Call, members: &Membership, out: &mut Vec<Output>) {
-        // All that has no lease waits: for its manifest, for answers, or for an executor.
-        if self.calls.len() - self.by_lease.len() >= QUEUE_MAX {
-            let result = Err(Failure::Overloaded { retry_after_ms: 1000 });
-            self.settled.push(Settled { origin: call.origin, result });
-            return;
+        let refusal = if self.is_full() { Err(Failure::Overloaded { retry_after_ms: 1000 }) } else { call.task.check() };
+        if let Err(failure) = refusal {
+            return self.settled.push(Settled { origin: call.origin, result: Err(failure) });
         }
         self.budget.deposit();
         let id = self.number();
@@ -150,7 +162,7 @@ impl Scheduler {
         members: &Membership,
         out: &mut Vec<Output>,
     ) {
-        let Some(state) = self.calls.get_mut(&id) else { return };
+        let Some(state) = self.calls.get_mut(&id).filter(|s| matches!(s.phase, Phase::Loading)) else { return };
         let checked = function.and_then(|function| {
             function.check_call(&state.call.task.entry, state.call.task.args.len())?;
             Ok(function)
@@ -235,14 +247,16 @@ impl Scheduler {
     /// An executor refused.
     pub fn nacked(&mut self, now: Instant, from: NodeId, lease: u64, reason: Nack, members: &Membership, out: &mut Vec<Output>) {
         let Some((id, state)) = self.by_lease(from, lease) else { return };
-        let mut pause = 0;
+        let (mut pause, mut busy) = (0, None);
         match reason {
             Nack::Busy { retry_after_ms } => {
+                // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
+                let rest = retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
+                busy = Some(now + rest);
                 state.passed.insert(from);
                 state.redirects += 1;
                 if state.redirects > REDIRECTS_MAX {
-                    // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
-                    pause = (retry_after_ms * MILLISECOND).clamp(5 * MILLISECOND, SECOND);
+                    pause = rest;
                     state.redirects = 0;
                     state.passed.clear();
                 }
@@ -251,13 +265,17 @@ impl Scheduler {
                 state.refused.insert(from, reason);
             }
         }
+        if let Some(until) = busy {
+            self.busy.insert(from, until);
+            self.await_the_busy();
+        }
         self.release(id);
+        // A refusal frees no place: whoever waits goes on waiting.
         if pause > 0 {
             self.enqueue(id, now + pause);
         } else {
             self.place(now, id, members, out);
         }
-        self.wake_queue(now, members, out);
     }
 
     /// An executor says what came of the work.
@@ -271,6 +289,7 @@ impl Scheduler {
         out: &mut Vec<Output>,
     ) {
         out.push(Output::Send { to: from, message: Message::Settled { lease } });
+        self.busy.remove(&from);
         let Some((id, _)) = self.by_lease(from, lease) else { return };
         match outcome {
             Err(failure) if failure.is_retriable() => self.lost(now, id, failure, members, out),
@@ -293,6 +312,7 @@ impl Scheduler {
 
     /// A peer is gone: what it was doing goes elsewhere at once.
     pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
+        self.busy.remove(&peer);
         let hit = |s: &State| match &s.phase {
             Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
             Phase::Locating { asked } => asked.values().any(|node| *node == peer),
@@ -302,7 +322,9 @@ impl Scheduler {
         for id in affected {
             let Some(state) = self.calls.get_mut(&id) else { continue };
             if let Phase::Locating { asked } = &mut state.phase {
-                asked.retain(|_, node| *node != peer);
+                for (query, _) in asked.extract_if(.., |_, node| *node == peer) {
+                    self.by_query.remove(&query);
+                }
                 if asked.is_empty() {
                     self.place(now, id, members, out);
                 }
@@ -328,6 +350,12 @@ impl Scheduler {
     /// Does what is due.
     pub fn tick(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         while let Some(id) = self.timers.pop(now) {
+            if id == REST_IS_OVER {
+                self.busy.retain(|_, until| *until > now);
+                self.await_the_busy();
+                self.wake_queue(now, members, out);
+                continue;
+            }
             let Some(state) = self.calls.get_mut(&id) else { continue };
             if state.call.deadline <= now {
                 let stage = state.stage();
@@ -363,11 +391,16 @@ impl Scheduler {
         self.release(id);
         let Some(state) = self.calls.get(&id) else { return };
         let Some(function) = state.call.function.clone() else { return };
+        if state.call.deadline <= now {
+            // An answer came in after the deadline and before the tick.
+            let stage = state.stage();
+            return self.settle(id, Err(Failure::DeadlineExceeded { stage }), Some(out));
+        }
         let holders = state.call.holders.as_deref().unwrap_or_default();
         let candidates: Vec<Candidate> = members
             .executors(&function.engine)
             .filter(|(node, _)| !state.passed.contains(node) && !state.refused.contains_key(node))
-            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0)
+            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0 && self.busy_until(node) <= now)
             .map(|(&node, m)| Candidate {
                 node,
                 missing: if holders.contains(&node) { 0 } else { state.call.bytes },
@@ -428,14 +461,36 @@ impl Scheduler {
         // Somebody suits but has no room. Whoever was passed over in this round may be asked in the next.
         state.passed.clear();
         state.redirects = 0;
-        self.enqueue(id, now + 20 * MILLISECOND);
+        let full = |node: &NodeId, slots: u32| {
+            let refused = self.calls.get(&id).is_some_and(|state| state.refused.contains_key(node));
+            refused || self.room(node, slots) == 0 || self.busy_until(node) > now
+        };
+        match members.executors(engine).all(|(node, m)| full(node, m.advert.offers.slots)) {
+            // An outcome, or the end of a rest, wakes the most urgent: a thousand calls that look for themselves would
+            // be a busy loop.
+            true => self.wait(id, now, now + LOOK_AGAIN),
+            false => self.enqueue(id, now + 20 * MILLISECOND),
+        }
+    }
+
+    /// Sets the alarm for the first executor that may be asked again.
+    fn await_the_busy(&mut self) {
+        match self.busy.values().min() {
+            Some(&until) => self.timers.set(REST_IS_OVER, until),
+            None => self.timers.clear(REST_IS_OVER),
+        }
     }
 
     fn enqueue(&mut self, id: u64, from: Instant) {
+        self.wait(id, from, from);
+    }
+
+    /// Puts a call into the queue: it may be woken from `from` on, and looks for itself at `look`.
+    fn wait(&mut self, id: u64, from: Instant, look: Instant) {
         let Some(state) = self.calls.get_mut(&id) else { return };
         state.phase = Phase::Queued { from };
         self.queue.insert((state.call.deadline, id));
-        self.timers.set(id, from.min(state.call.deadline));
+        self.timers.set(id, look.min(state.call.deadline));
     }
 
     /// A place may have become free: the most urgent calls that may try, do.
@@ -511,6 +566,10 @@ impl Scheduler {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn busy_until(&self, node: &NodeId) -> Instant {
+        self.busy.get(node).copied().unwrap_or(0)
     }
 
     fn in_flight(&self, node: &NodeId) -> u32 {

@@ -1,5 +1,6 @@
 //! A task, its identity, its memo key, and what became of it.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use cid::Cid;
@@ -61,7 +62,30 @@ impl<'de> Deserialize<'de> for Arg {
     }
 }
 
+/// The most bytes of a task's entry and arguments together, so that a claim fits a frame and a receipt its bound.
+pub const TASK_MAX: usize = 448 * 1024;
+
 impl Task {
+    /// Checks that the task can travel: the number of its arguments and their bytes.
+    pub fn check(&self) -> Result<(), Failure> {
+        // A link takes 41 bytes, the head of a byte string up to five.
+        let sizes = self.args.iter().map(|arg| if let Arg::Inline(bytes) = arg { bytes.len() + 5 } else { 41 });
+        let bytes = self.entry.len() + sizes.sum::<usize>();
+        if self.args.len() > ARGS_MAX {
+            let (wanted, got) = (format!("at most {ARGS_MAX} arguments"), format!("{}", self.args.len()));
+            return Err(Failure::BadArgument { index: ARGS_MAX as u32, wanted, got });
+        }
+        if let Some(index) = self.args.iter().position(|arg| matches!(arg, Arg::Inline(bytes) if bytes.len() > INLINE_MAX)) {
+            let (wanted, got) = (format!("at most {INLINE_MAX} inline bytes"), "more: pass its CID".into());
+            return Err(Failure::BadArgument { index: index as u32, wanted, got });
+        }
+        if bytes > TASK_MAX {
+            let (wanted, got) = (format!("at most {TASK_MAX} inline bytes in all"), format!("{bytes}: pass CIDs"));
+            return Err(Failure::BadArgument { index: 0, wanted, got });
+        }
+        Ok(())
+    }
+
     /// The CIDs among the arguments.
     pub fn links(&self) -> impl Iterator<Item = Cid> + '_ {
         self.args.iter().filter_map(|a| match a {

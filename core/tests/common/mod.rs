@@ -1,0 +1,162 @@
+//! What the tests of the core share: one of every record, and one of every message.
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
+
+use std::collections::BTreeMap;
+
+use cid::Cid;
+use serde_bytes::ByteBuf;
+use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::failure::Failure;
+use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
+use timerose_core::id::{NodeId, Now, RAW, cid_of};
+use timerose_core::job::JobSpec;
+use timerose_core::message::{Frame, Message, Nack};
+use timerose_core::resources::Resources;
+use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
+
+/// 2027-01-15T08:00:00Z.
+pub const NOW: Now = Now { monotonic_us: 1_000_000, unix_ms: 1_800_000_000_000 };
+
+/// The address of some text.
+pub fn cid(text: &str) -> Cid {
+    cid_of(RAW, text.as_bytes())
+}
+
+/// A node by a number.
+pub fn node(number: u8) -> NodeId {
+    NodeId([number; 32])
+}
+
+/// A manifest with everything in it.
+pub fn function() -> Function {
+    let param = |name: &str, kind: &str| Param { name: name.into(), kind: kind.into() };
+    Function {
+        engine: WASM_COMMAND.into(),
+        code: cid("code"),
+        entries: vec![
+            Entry { name: "map".into(), params: vec![param("text", "text")], variadic: false, result: "json".into() },
+            Entry { name: "reduce".into(), params: vec![param("counts", "json")], variadic: true, result: "json".into() },
+        ],
+        determinism: Determinism::Seeded,
+        limits: Limits { memory: 1 << 20, timeout_ms: 5000, output: 4096, fuel: Some(1_000_000) },
+        env: BTreeMap::from([("LANG".into(), "C".into())]),
+        mounts: BTreeMap::from([("/lib".into(), cid("lib"))]),
+        about: About {
+            name: "word-count".into(),
+            description: "counts words".into(),
+            license: "MIT".into(),
+            source: Some(cid("source")),
+        },
+    }
+}
+
+/// A manifest with nothing in it that can be left out.
+pub fn small_function() -> Function {
+    Function {
+        determinism: Determinism::Pure,
+        limits: Limits::default(),
+        env: BTreeMap::new(),
+        mounts: BTreeMap::new(),
+        about: About::default(),
+        ..function()
+    }
+}
+
+/// A task with both kinds of argument.
+pub fn task() -> Task {
+    let args = vec![Arg::Link(cid("argument")), Arg::Inline(b"inline".to_vec())];
+    Task { function: cid("function"), entry: "map".into(), args, seq: 0 }
+}
+
+/// What a run took.
+pub fn usage() -> Usage {
+    Usage { run_us: 1234, fetch_us: 56, fetched: 789, input: 4096, memory: 65536 }
+}
+
+/// A result.
+pub fn done() -> Done {
+    Done { task: task().id(&node(1)), result: cid("result"), size: 6, receipt: cid("receipt"), usage: usage() }
+}
+
+/// A receipt of a good run by `iss`.
+pub fn receipt(iss: NodeId) -> Receipt {
+    Receipt { iss, ran: task().id(&node(1)), task: task(), out: Ok(cid("result")), meta: usage(), at: NOW.unix_ms }
+}
+
+/// A session of `iss` with node 2.
+pub fn session(iss: NodeId) -> Session {
+    Session::new(iss, node(2), NOW, vec![7; 12])
+}
+
+/// What `iss` says of itself.
+pub fn advert(iss: NodeId) -> Advert {
+    Advert {
+        iss,
+        addrs: vec!["/ip4/127.0.0.1/udp/4001/quic-v1".into()],
+        epoch: NOW.unix_ms,
+        seq: 3,
+        roles: vec![Role::Executor, Role::Scheduler, Role::Store],
+        engines: vec![WASM_COMMAND.into()],
+        offers: Resources { slots: 2, memory: 1 << 30 },
+        region: "here".into(),
+    }
+}
+
+/// A job.
+pub fn job() -> JobSpec {
+    JobSpec { function: cid("function"), dataset: cid("dataset"), map: "map".into(), reduce: "reduce".into(), fan_in: 16 }
+}
+
+/// Every failure that there is.
+pub fn failures() -> Vec<Failure> {
+    let text = || "text".to_string();
+    vec![
+        Failure::NotFound { cid: cid("missing"), asked: 3 },
+        Failure::NoExecutor { needed: text(), seen: 2 },
+        Failure::Overloaded { retry_after_ms: 1000 },
+        Failure::Denied { rule: text(), missing: text() },
+        Failure::Rejected { finding: text() },
+        Failure::FunctionFailed { exit: -1, stderr: text() },
+        Failure::LimitExceeded { which: text(), at: 4096 },
+        Failure::DeadlineExceeded { stage: text() },
+        Failure::BadArgument { index: 1, wanted: text(), got: text() },
+        Failure::Cancelled,
+        Failure::NodeFailed { what: text() },
+    ]
+}
+
+/// One frame of every kind, by name.
+pub fn frames() -> Vec<(String, Frame)> {
+    let (lease, query, batch) = (1 << 40, 1 << 62, 5);
+    let cids = vec![cid("a"), cid("b")];
+    let messages = [
+        ("claim", Message::Claim { lease, task: task(), budget_ms: 30_000, hints: vec![node(1), node(2)] }),
+        ("grant", Message::Grant { lease }),
+        ("nack busy", Message::Nack { lease, reason: Nack::Busy { retry_after_ms: 20 } }),
+        ("nack denied", Message::Nack { lease, reason: Nack::Denied }),
+        ("nack unsuitable", Message::Nack { lease, reason: Nack::Unsuitable }),
+        ("outcome", Message::Outcome { lease, outcome: Ok(done()) }),
+        ("unknown", Message::Unknown { lease }),
+        ("settled", Message::Settled { lease }),
+        ("renew", Message::Renew { lease }),
+        ("cancel", Message::Cancel { lease }),
+        ("holds", Message::Holds { query, cids: cids.clone() }),
+        ("held", Message::Held { query, bits: ByteBuf::from(vec![0b10]) }),
+        ("hold", Message::Hold { batch, cids }),
+        ("kept", Message::Kept { batch, kept: Ok(()) }),
+        ("not kept", Message::Kept { batch, kept: Err(Failure::Cancelled) }),
+    ];
+    let mut frames = vec![("adverts".to_string(), Frame::Adverts(vec![ByteBuf::from(b"sealed".to_vec())]))];
+    frames.extend(messages.map(|(name, message)| (name.to_string(), Frame::Message(message))));
+    for failure in failures() {
+        let name = format!("outcome {}", failure.code());
+        frames.push((name, Frame::Message(Message::Outcome { lease, outcome: Err(failure) })));
+    }
+    frames
+}
+
+/// A fresh seed from the clock, which a failing test prints.
+pub fn fresh_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.expect("a clock after 1970").as_millis() as u64
+}

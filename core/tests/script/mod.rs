@@ -1,0 +1,405 @@
+//! Transcripts: a script of inputs, one a line, and the same script with the outputs below each line.
+//!
+//! A line is `<milliseconds> <input>`; with a `.` in front its outputs are not shown. Nodes are `n1`, `n2`, …; content is
+//! named by a word whose bytes it is; an argument `'x` is inline. The node under test is n1: it runs work in one slot,
+//! keeps blocks, and trusts n2 to n5.
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::sync::Arc;
+
+use cid::Cid;
+use expect_test::Expect;
+use serde_bytes::ByteBuf;
+use timerose_core::capability::{Advert, Role};
+use timerose_core::failure::Failure;
+use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
+use timerose_core::id::{NodeId, Now, RAW, cid_of};
+use timerose_core::io::{Exit, Input, Output, Ticket};
+use timerose_core::job::{File, JobSpec};
+use timerose_core::membership::NodeConfig;
+use timerose_core::message::{Message, Nack};
+use timerose_core::node::Node;
+use timerose_core::record::Verified;
+use timerose_core::resources::Resources;
+use timerose_core::task::{Arg, Done, Task, Usage};
+
+/// n1 alone, knowing itself.
+pub const ALONE: &str = "
+    . 0 listening
+    . 0 signed-advert
+";
+
+/// n1 with n2 and n3, which run work in one slot each, n2 the nearer one; n1 itself knows that it is no use: it has not
+/// said what it is.
+pub const PEERS: &str = "
+    . 0 advert n2 n2 x 1
+    . 0 up n2
+    . 0 rtt n2 1000
+    . 0 advert n3 n3 x 1
+    . 0 up n3
+    . 0 rtt n3 2000
+";
+
+/// A setup and what comes after it.
+pub fn with(setup: &str, script: &str) -> String {
+    [setup, script].concat()
+}
+
+/// Plays a script and compares.
+pub fn check(script: &str, expected: Expect) {
+    let mut player = Player::new();
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        player.play(line);
+    }
+    expected.assert_eq(&player.text);
+}
+
+struct Player {
+    node: Node,
+    /// What CIDs are called.
+    names: BTreeMap<Cid, String>,
+    text: String,
+}
+
+/// The words of a line.
+type Words<'a> = &'a [&'a str];
+
+fn node(name: &str) -> NodeId {
+    NodeId([name.strip_prefix('n').and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("a node: {name}")); 32])
+}
+
+fn name(node: &NodeId) -> String {
+    format!("n{}", node.0[0])
+}
+
+fn number(word: &str) -> u64 {
+    word.parse().unwrap_or_else(|_| panic!("a number: {word}"))
+}
+
+fn config() -> NodeConfig {
+    NodeConfig {
+        me: node("n1"),
+        epoch: 0,
+        region: String::new(),
+        roles: BTreeSet::from([Role::Executor, Role::Scheduler, Role::Store]),
+        engines: BTreeSet::from(["wasm".to_string()]),
+        offers: Resources { slots: 1, memory: 100 },
+        trust: (2..=5).map(|n| NodeId([n; 32])).collect(),
+        join: vec!["/join".into()],
+    }
+}
+
+fn advert(iss: NodeId, epoch: u64, roles: Vec<Role>, slots: u32) -> Verified<Advert> {
+    let (addrs, engines) = (vec![format!("/{}", name(&iss))], vec!["wasm".into()]);
+    let offers = Resources { slots, memory: 100 };
+    Verified::assume(Advert { iss, addrs, epoch, seq: 1, roles, engines, offers, region: String::new() })
+}
+
+fn function(memory: u64) -> Function {
+    let params = |n| (0..n).map(|i| Param { name: format!("p{i}"), kind: "bytes".into() }).collect();
+    let entry = |name: &str, n, variadic| Entry { name: name.into(), params: params(n), variadic, result: "bytes".into() };
+    Function {
+        engine: "wasm".into(),
+        code: cid_of(RAW, b"code"),
+        entries: vec![entry("none", 0, false), entry("one", 1, false), entry("any", 1, true)],
+        determinism: Determinism::Pure,
+        limits: Limits { memory, ..Limits::default() },
+        env: BTreeMap::new(),
+        mounts: BTreeMap::new(),
+        about: Default::default(),
+    }
+}
+
+impl Player {
+    fn new() -> Player {
+        Player { node: Node::new(config()), names: BTreeMap::new(), text: String::new() }
+    }
+
+    fn play(&mut self, line: &str) {
+        let (silent, line) = line.strip_prefix('.').map_or((false, line), |line| (true, line.trim()));
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let us = number(words[0]) * 1000;
+        let input = self.input(&words[1..]);
+        let mut out = Vec::new();
+        self.node.handle(Now { monotonic_us: us, unix_ms: us / 1000 }, input, &mut out);
+        if silent {
+            return;
+        }
+        writeln!(self.text, "{line}").expect("a string takes everything");
+        for output in out {
+            let line = self.output(output);
+            writeln!(self.text, "    {line}").expect("a string takes everything");
+        }
+        if let Some(next) = self.node.next_wakeup().filter(|_| words[1] == "tick") {
+            writeln!(self.text, "    (next tick at {})", next / 1000).expect("a string takes everything");
+        }
+    }
+
+    /// The content of that name.
+    fn cid(&mut self, name: &str) -> Cid {
+        let cid = cid_of(RAW, name.as_bytes());
+        self.names.insert(cid, name.into());
+        cid
+    }
+
+    fn cids(&mut self, words: Words) -> Vec<Cid> {
+        words.iter().map(|word| self.cid(word)).collect()
+    }
+
+    fn called(&self, cid: &Cid) -> String {
+        self.names.get(cid).cloned().unwrap_or_else(|| "?".into())
+    }
+
+    fn called_all(&self, cids: &[Cid]) -> String {
+        cids.iter().map(|cid| self.called(cid)).collect::<Vec<_>>().join(" ")
+    }
+
+    fn task(&mut self, entry: &str, args: Words) -> Task {
+        let args = args.iter().map(|arg| match arg.strip_prefix('\'') {
+            Some(bytes) => Arg::Inline(bytes.as_bytes().to_vec()),
+            None => Arg::Link(self.cid(arg)),
+        });
+        let args = args.collect();
+        self.cid("code");
+        Task { function: self.cid("f"), entry: entry.into(), args, seq: 0 }
+    }
+
+    fn done(&mut self, result: &str) -> Done {
+        let usage = Usage { run_us: 1000, ..Usage::default() };
+        Done { task: self.cid("task"), result: self.cid(result), size: 10, receipt: self.cid("receipt"), usage }
+    }
+
+    fn failure(&mut self, word: &str) -> Failure {
+        match word.strip_prefix("no:") {
+            Some(missing) => Failure::NotFound { cid: self.cid(missing), asked: 1 },
+            None if word == "!guest" => Failure::FunctionFailed { exit: 1, stderr: "oops".into() },
+            None if word == "!stopped" => Failure::Cancelled,
+            None => Failure::NodeFailed { what: "the disk is full".into() },
+        }
+    }
+
+    fn is_failure(word: &str) -> bool {
+        word.starts_with("no:") || word.starts_with('!')
+    }
+
+    fn input(&mut self, words: Words) -> Input {
+        match *words {
+            ["tick"] => Input::Tick,
+            ["up", peer] => Input::PeerUp { peer: node(peer) },
+            ["gone", peer] => Input::PeerGone { peer: node(peer) },
+            ["rtt", peer, us] => Input::Rtt { peer: node(peer), us: number(us) },
+            ["listening"] => Input::Listening { addrs: vec!["/n1".into()] },
+            ["signed-advert"] => {
+                let roles = vec![Role::Executor, Role::Scheduler, Role::Store];
+                Input::AdvertSigned { advert: advert(node("n1"), 1, roles, 1) }
+            }
+            ["advert", from, of, roles, slots] => self.input(&["advert", from, of, roles, slots, "1"]),
+            ["advert", from, of, roles, slots, epoch] => {
+                let roles = roles.chars().map(|c| match c {
+                    'x' => Role::Executor,
+                    's' => Role::Store,
+                    _ => Role::Scheduler,
+                });
+                Input::Adverts {
+                    from: node(from),
+                    adverts: vec![advert(node(of), number(epoch), roles.collect(), number(slots) as u32)],
+                }
+            }
+            ["submit", request, timeout_ms, entry, ref args @ ..] => {
+                let task = self.task(entry, args);
+                Input::Submit { request: number(request), task, timeout_ms: number(timeout_ms) }
+            }
+            ["job", request, timeout_ms, fan_in] => {
+                let (function, dataset, job) = (self.cid("f"), self.cid("data"), self.cid("job"));
+                let spec = JobSpec { function, dataset, map: "one".into(), reduce: "any".into(), fan_in: number(fan_in) as u32 };
+                Input::SubmitJob { request: number(request), job, spec, locality: true, timeout_ms: number(timeout_ms) }
+            }
+            ["cancel", request] => Input::Cancel { request: number(request) },
+            ["place", request, ref files @ ..] => {
+                let files = files.iter().map(|file| {
+                    let cids: Vec<Cid> = file.split(',').map(|block| self.cid(block)).collect();
+                    (cids[0], cids)
+                });
+                Input::Place { request: number(request), files: files.collect() }
+            }
+            ["from", peer, ref words @ ..] => Input::Message { from: node(peer), message: self.message(words) },
+            [answer, whose, ref words @ ..] => self.answer(answer, ticket(whose), words),
+            _ => panic!("no such input: {words:?}"),
+        }
+    }
+
+    fn answer(&mut self, answer: &str, ticket: Ticket, words: Words) -> Input {
+        match (answer, words) {
+            ("loaded", ["f"]) => Input::Loaded { ticket, function: Ok(Arc::new(function(10))) },
+            ("loaded", ["f", memory]) => Input::Loaded { ticket, function: Ok(Arc::new(function(number(memory)))) },
+            ("loaded", [why]) => Input::Loaded { ticket, function: Err(self.failure(why)) },
+            ("fetched", [why]) if Player::is_failure(why) => Input::Fetched { ticket, bytes: Err(self.failure(why)) },
+            ("fetched", [bytes]) => Input::Fetched { ticket, bytes: Ok(number(bytes)) },
+            ("listed", [why]) if Player::is_failure(why) => Input::Listed { ticket, files: Err(self.failure(why)) },
+            ("listed", files) => {
+                let file = |file: &&str| File { path: file.to_string(), cid: self.cid(file), size: 1000 };
+                Input::Listed { ticket, files: Ok(files.iter().map(file).collect()) }
+            }
+            ("have", [bits]) => Input::Have { ticket, bits: bitmap(bits) },
+            ("exited", [why]) if Player::is_failure(why) => {
+                Input::Exited { ticket, task: self.cid("task"), exit: Err(self.failure(why)) }
+            }
+            ("exited", [result]) => {
+                let usage = Usage { run_us: 8000, ..Usage::default() };
+                let exit = Exit { result: self.cid(result), size: 10, usage };
+                Input::Exited { ticket, task: self.cid("task"), exit: Ok(exit) }
+            }
+            ("signed", []) => Input::Signed { ticket, receipt: self.cid("receipt") },
+            _ => panic!("no such answer: {answer} {words:?}"),
+        }
+    }
+
+    fn message(&mut self, words: Words) -> Message {
+        match *words {
+            ["claim", lease, budget_ms, entry, ref args @ ..] => {
+                let task = self.task(entry, args);
+                Message::Claim { lease: number(lease), task, budget_ms: number(budget_ms), hints: vec![] }
+            }
+            ["grant", lease] => Message::Grant { lease: number(lease) },
+            ["nack", lease, "denied"] => Message::Nack { lease: number(lease), reason: Nack::Denied },
+            ["nack", lease, "unsuitable"] => Message::Nack { lease: number(lease), reason: Nack::Unsuitable },
+            ["nack", lease, ms] => Message::Nack { lease: number(lease), reason: Nack::Busy { retry_after_ms: number(ms) } },
+            ["outcome", lease, why] if Player::is_failure(why) => {
+                Message::Outcome { lease: number(lease), outcome: Err(self.failure(why)) }
+            }
+            ["outcome", lease, result] => Message::Outcome { lease: number(lease), outcome: Ok(self.done(result)) },
+            ["unknown", lease] => Message::Unknown { lease: number(lease) },
+            ["settled", lease] => Message::Settled { lease: number(lease) },
+            ["renew", lease] => Message::Renew { lease: number(lease) },
+            ["cancel", lease] => Message::Cancel { lease: number(lease) },
+            ["holds", query, ref cids @ ..] => Message::Holds { query: number(query), cids: self.cids(cids) },
+            ["held", query, bits] => Message::Held { query: number(query), bits: ByteBuf::from(bitmap(bits)) },
+            ["hold", batch, ref cids @ ..] => Message::Hold { batch: number(batch), cids: self.cids(cids) },
+            ["kept", batch] => Message::Kept { batch: number(batch), kept: Ok(()) },
+            ["kept", batch, why] => Message::Kept { batch: number(batch), kept: Err(self.failure(why)) },
+            _ => panic!("no such message: {words:?}"),
+        }
+    }
+
+    fn output(&self, output: Output) -> String {
+        match output {
+            Output::Send { to, message } => format!("{} <- {}", name(&to), self.said(&message)),
+            Output::SendAdverts { to, sealed } => format!("{} <- {} adverts", name(&to), sealed.len()),
+            Output::SignAdvert { advert } => format!("sign advert {} for {}", advert.seq, advert.addrs.join(" ")),
+            Output::Dial { peer, addrs } => {
+                format!("dial {} {}", peer.map_or("?".into(), |peer| name(&peer)), addrs.join(" "))
+            }
+            Output::Load { ticket, function, .. } => format!("load {} for {}", self.called(&function), told(&ticket)),
+            Output::Fetch { ticket, roots, recursive, hints } => {
+                let (what, from) = (self.called_all(&roots), names(&hints));
+                let all = if recursive { " and all below" } else { "" };
+                format!("fetch {what}{all} for {}, perhaps from {from}", told(&ticket))
+            }
+            Output::Stop { ticket } => format!("stop {}", told(&ticket)),
+            Output::List { ticket, root } => format!("list {} for {}", self.called(&root), told(&ticket)),
+            Output::Have { ticket, cids } => format!("have {}? for {}", self.called_all(&cids), told(&ticket)),
+            Output::Start { ticket, task, subject, .. } => {
+                format!("start {} for {}, of {}", self.asked(&task), told(&ticket), name(&subject))
+            }
+            Output::Sign { ticket, receipt } => {
+                format!("sign {:?} for {}", receipt.out.map(|cid| self.called(&cid)), told(&ticket))
+            }
+            Output::Index { result, .. } => format!("index {}", self.called(&result)),
+            Output::Reply { request, reply: Ok(answer) } => {
+                let (result, by) = (self.called(&answer.done.result), name(&answer.executor));
+                format!("reply {request}: {result} by {by}, {} claims, {} us", answer.claims, answer.total_us)
+            }
+            Output::Reply { request, reply: Err(failure) } => format!("reply {request}: {}", self.failed(&failure)),
+            Output::Progress { request, progress } => format!("progress {request}: {} of {}", progress.done, progress.tasks),
+            Output::JobReply { request, reply: Ok(done) } => {
+                let shares = done.progress.nodes.iter().map(|(node, share)| format!("{} ran {}", name(node), share.tasks));
+                let shares = shares.collect::<Vec<_>>().join(", ");
+                format!("job {request}: {}; {shares}", self.called(&done.done.result))
+            }
+            Output::JobReply { request, reply: Err(failure) } => format!("job {request}: {}", self.failed(&failure)),
+            Output::Placed { request, cids, at } => format!("placed {request}: {} at {}", self.called_all(&cids), name(&at)),
+        }
+    }
+
+    fn said(&self, message: &Message) -> String {
+        match message {
+            Message::Claim { lease, task, budget_ms, hints } => {
+                format!("claim {lease} {} within {budget_ms} ms, hints {}", self.asked(task), names(hints))
+            }
+            Message::Outcome { lease, outcome: Ok(done) } => format!("outcome {lease} {}", self.called(&done.result)),
+            Message::Outcome { lease, outcome: Err(failure) } => format!("outcome {lease} {}", self.failed(failure)),
+            Message::Holds { query, cids } => format!("holds {} {}", shown(*query), self.called_all(cids)),
+            Message::Held { query, bits } => format!("held {} {:?}", shown(*query), &bits[..]),
+            Message::Hold { batch, cids } => format!("hold {batch} {}", self.called_all(cids)),
+            Message::Kept { batch, kept: Ok(()) } => format!("kept {batch}"),
+            Message::Kept { batch, kept: Err(failure) } => format!("kept {batch} {}", self.failed(failure)),
+            Message::Grant { lease } => format!("grant {lease}"),
+            Message::Nack { lease, reason: Nack::Busy { retry_after_ms } } => format!("nack {lease} busy {retry_after_ms} ms"),
+            Message::Nack { lease, reason } => format!("nack {lease} {reason:?}"),
+            Message::Unknown { lease } => format!("unknown {lease}"),
+            Message::Settled { lease } => format!("settled {lease}"),
+            Message::Renew { lease } => format!("renew {lease}"),
+            Message::Cancel { lease } => format!("cancel {lease}"),
+        }
+    }
+
+    fn asked(&self, task: &Task) -> String {
+        let args = task.args.iter().map(|arg| match arg {
+            Arg::Link(cid) => self.called(cid),
+            Arg::Inline(bytes) => format!("'{}", String::from_utf8_lossy(bytes)),
+        });
+        format!("{}({})", task.entry, args.collect::<Vec<_>>().join(" "))
+    }
+
+    /// A failure as people read it, with this file's names.
+    fn failed(&self, failure: &Failure) -> String {
+        let mut text = format!("{}: {failure}", failure.code());
+        for (cid, name) in &self.names {
+            text = text.replace(&cid.to_string(), name);
+        }
+        (1..=9).fold(text, |text, n| text.replace(&NodeId([n; 32]).to_string(), &format!("n{n}")))
+    }
+}
+
+/// Questions of jobs are numbered from 2^62.
+fn shown(query: u64) -> String {
+    if query >= 1 << 62 { format!("J+{}", query - (1 << 62)) } else { query.to_string() }
+}
+
+fn names(nodes: &[NodeId]) -> String {
+    if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
+}
+
+fn bitmap(bits: &str) -> Vec<u8> {
+    let mut map = vec![0; bits.len().div_ceil(8)];
+    for (i, _) in bits.chars().enumerate().filter(|(_, bit)| *bit == '1') {
+        map[i / 8] |= 1 << (i % 8);
+    }
+    map
+}
+
+fn told(ticket: &Ticket) -> String {
+    match ticket {
+        Ticket::Call(id) => format!("call/{id}"),
+        Ticket::Work(id) => format!("work/{id}"),
+        Ticket::Job(id) => format!("job/{id}"),
+        Ticket::JobHave(query) => format!("jobhave/{}", query - (1 << 62)),
+        Ticket::Hold(from, batch) => format!("hold/{}/{batch}", name(from)),
+        Ticket::Holds(from, query) => format!("holds/{}/{query}", name(from)),
+    }
+}
+
+fn ticket(word: &str) -> Ticket {
+    let parts: Vec<&str> = word.split('/').collect();
+    match parts[..] {
+        ["call", id] => Ticket::Call(number(id)),
+        ["work", id] => Ticket::Work(number(id)),
+        ["job", id] => Ticket::Job(number(id)),
+        ["jobhave", query] => Ticket::JobHave(number(query) + (1 << 62)),
+        ["hold", from, batch] => Ticket::Hold(node(from), number(batch)),
+        ["holds", from, query] => Ticket::Holds(node(from), number(query)),
+        _ => panic!("no such ticket: {word}"),
+    }
+}

@@ -1,0 +1,135 @@
+//! Signed records with real keys: what a signature proves, and what a session token says besides.
+
+mod common;
+
+use common::*;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use timerose_core::capability::{Advert, Session, SessionError};
+use timerose_core::id::{NodeId, Now};
+use timerose_core::record::{RecordError, Signed, Verified, open, seal};
+use timerose_core::task::Receipt;
+
+fn key(number: u8) -> SigningKey {
+    SigningKey::from_bytes(&[number; 32])
+}
+
+fn id(key: &SigningKey) -> NodeId {
+    NodeId(key.verifying_key().to_bytes())
+}
+
+/// The check as a driver does it.
+fn verify(issuer: &NodeId, payload: &[u8], signature: &[u8; 64]) -> bool {
+    let Ok(key) = VerifyingKey::from_bytes(&issuer.0) else { return false };
+    key.verify_strict(payload, &Signature::from_bytes(signature)).is_ok()
+}
+
+fn sealed<R: Signed>(record: &R, key: &SigningKey) -> Vec<u8> {
+    seal(record, |payload| key.sign(payload).to_bytes())
+}
+
+fn opened<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, RecordError> {
+    open(bytes, verify)
+}
+
+#[test]
+fn what_a_key_sealed_opens_and_keeps_its_bytes() {
+    let key = key(1);
+    let bytes = sealed(&receipt(id(&key)), &key);
+    let receipt_back = opened::<Receipt>(&bytes).expect("its own signature");
+    assert_eq!((&*receipt_back, receipt_back.sealed()), (&receipt(id(&key)), &bytes[..]));
+    assert!(opened::<Advert>(&sealed(&advert(id(&key)), &key)).is_ok());
+    assert!(opened::<Session>(&sealed(&session(id(&key)), &key)).is_ok());
+}
+
+#[test]
+fn a_flipped_bit_anywhere_is_refused() {
+    let key = key(1);
+    let all = [sealed(&receipt(id(&key)), &key), sealed(&advert(id(&key)), &key), sealed(&session(id(&key)), &key)];
+    for (kind, bytes) in all.iter().enumerate() {
+        let (mut refused, mut forged) = (0, 0);
+        for bit in 0..bytes.len() * 8 {
+            let mut bent = bytes.clone();
+            bent[bit / 8] ^= 1 << (bit % 8);
+            let error = match kind {
+                0 => opened::<Receipt>(&bent).err(),
+                1 => opened::<Advert>(&bent).err(),
+                _ => opened::<Session>(&bent).err(),
+            };
+            let error = error.unwrap_or_else(|| panic!("bit {bit} of kind {kind} was flipped and it opened"));
+            refused += 1;
+            forged += usize::from(matches!(error, RecordError::Forged { .. }));
+        }
+        assert_eq!(refused, bytes.len() * 8);
+        // All of the signature's own bits, and more: it is the signature check that refuses these, not the parser.
+        assert!(forged >= 512 + 100, "kind {kind}: only {forged} flips met the signature check");
+    }
+}
+
+#[test]
+fn another_keys_signature_is_forged_and_names_the_issuer() {
+    let (honest, other) = (key(1), key(2));
+    let issuer = id(&honest);
+    assert_eq!(opened::<Receipt>(&sealed(&receipt(issuer), &other)), Err(RecordError::Forged { issuer }));
+    assert_eq!(opened::<Advert>(&sealed(&advert(issuer), &other)), Err(RecordError::Forged { issuer }));
+    assert_eq!(opened::<Session>(&sealed(&session(issuer), &other)), Err(RecordError::Forged { issuer }));
+}
+
+#[test]
+fn a_signature_of_one_record_does_not_open_another() {
+    let key = key(1);
+    let one = sealed(&receipt(id(&key)), &key);
+    let two = sealed(&Receipt { at: 1, ..receipt(id(&key)) }, &key);
+    let mixed = [&one[..67], &two[67..]].concat();
+    assert_eq!(opened::<Receipt>(&mixed), Err(RecordError::Forged { issuer: id(&key) }));
+}
+
+#[test]
+fn the_signature_check_is_what_decides() {
+    // The one who checks is asked exactly once, about the issuer and the very bytes that follow the signature.
+    let key = key(1);
+    let bytes = sealed(&session(id(&key)), &key);
+    let mut asked = Vec::new();
+    let verdict = open::<Session>(&bytes, |issuer, payload, signature| {
+        asked.push((*issuer, payload.to_vec(), *signature));
+        false
+    });
+    assert_eq!(verdict, Err(RecordError::Forged { issuer: id(&key) }));
+    let [(issuer, payload, signature)] = &asked[..] else { panic!("asked {} times", asked.len()) };
+    assert_eq!((*issuer, &payload[..], &signature[..]), (id(&key), &bytes[67..], &bytes[3..67]));
+}
+
+fn at(seconds_later: i64) -> Now {
+    Now { unix_ms: NOW.unix_ms.wrapping_add_signed(seconds_later * 1000), ..NOW }
+}
+
+#[test]
+fn a_session_is_for_one_stream_and_one_minute() {
+    let (peer, me) = (node(1), node(2));
+    let token = session(peer);
+    assert_eq!(token.check(peer, me, NOW), Ok(()));
+    assert_eq!(token.check(node(3), me, NOW), Err(SessionError::NotThePeer { issuer: peer }));
+    assert_eq!(token.check(peer, node(3), NOW), Err(SessionError::NotForMe { audience: me }));
+    let other_subject = Session { sub: node(3), ..token.clone() };
+    assert_eq!(other_subject.check(peer, me, NOW), Err(SessionError::NotForMe { audience: me }));
+    let other_command = Session { cmd: "/timerose/other".into(), ..token.clone() };
+    assert_eq!(other_command.check(peer, me, NOW), Err(SessionError::UnknownCommand));
+    let delegated = Session { prf: vec![cid("proof")], ..token.clone() };
+    assert_eq!(delegated.check(peer, me, NOW), Err(SessionError::UnknownCommand));
+}
+
+#[test]
+fn an_old_session_and_one_for_too_long_are_refused() {
+    let (peer, me) = (node(1), node(2));
+    let token = session(peer);
+    // A minute, and half a minute for clocks that differ.
+    assert_eq!(token.check(peer, me, at(90)), Ok(()));
+    assert_eq!(token.check(peer, me, at(91)), Err(SessionError::Expired { exp: token.exp }));
+    assert_eq!(token.check(peer, me, at(-30)), Ok(()));
+    assert_eq!(token.check(peer, me, at(-31)), Err(SessionError::Expired { exp: token.exp }));
+    // A peer says what it likes, and a clock shows what it likes: neither may overflow.
+    for (exp, unix_ms) in [(u64::MAX, NOW.unix_ms), (0, u64::MAX), (u64::MAX, u64::MAX), (0, 0)] {
+        let token = Session { exp, ..token.clone() };
+        let verdict = token.check(peer, me, Now { unix_ms, ..NOW });
+        assert_eq!(verdict.is_ok(), (exp, unix_ms) == (0, 0), "exp {exp} at {unix_ms}");
+    }
+}
