@@ -99,9 +99,8 @@ fn content_and_functions_are_shown_the_same_every_time() {
 }
 
 #[test]
-fn every_failure_says_what_happened_and_what_to_do() {
+fn content_that_cannot_be_had_is_named_with_what_to_do() {
     let world = World::new();
-    let function = function(&world);
     let nowhere = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyka";
     check(
         &world,
@@ -130,6 +129,21 @@ fn every_failure_says_what_happened_and_what_to_do() {
         exit 1
     "#]],
     );
+    check(
+        &world,
+        &["abi", nowhere],
+        expect![[r#"
+        error: NotFound: bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyka was not found; 0 peers were asked
+         hint: this node has no peers: join one with --join, or add the content here
+        exit 3
+    "#]],
+    );
+}
+
+#[test]
+fn a_call_that_fails_says_at_which_limit_or_argument() {
+    let world = World::new();
+    let function = function(&world);
     check(
         &world,
         &["call", &function],
@@ -176,15 +190,11 @@ fn every_failure_says_what_happened_and_what_to_do() {
             exit 6
         "#]],
     );
-    check(
-        &world,
-        &["abi", nowhere],
-        expect![[r#"
-        error: NotFound: bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyka was not found; 0 peers were asked
-         hint: this node has no peers: join one with --join, or add the content here
-        exit 3
-    "#]],
-    );
+}
+
+#[test]
+fn a_node_is_not_started_with_what_it_does_not_know() {
+    let world = World::new();
     check(
         &world,
         &["node", "--trust", "me"],
@@ -212,6 +222,12 @@ fn every_failure_says_what_happened_and_what_to_do() {
         exit 2
     "#]],
     );
+}
+
+#[test]
+fn code_and_manifests_that_do_not_fit_are_not_deployed() {
+    let world = World::new();
+    function(&world);
     world.write("bad.wasm", "no module");
     check(
         &world,
@@ -223,13 +239,20 @@ fn every_failure_says_what_happened_and_what_to_do() {
         "#]],
     );
     world.write("typo.toml", "[limit]\ntimeout_ms = 5\n");
-    check(&world, &["deploy", "f.wasm", "--manifest", "typo.toml"], expect![[r#"
+    check(
+        &world,
+        &["deploy", "f.wasm", "--manifest", "typo.toml"],
+        expect![[r#"
         error: Usage: Failed to deserialize the JSON body into the target type: manifest.limit: unknown field `limit`, expected one of `engine`, `entries`, `determinism`, `limits`, `env`, `mounts`, `about` at line 1 column 89
          hint: docs/api.md lists what each route takes, docs/functions.md what a manifest may say
         exit 2
-    "#]]);
+    "#]],
+    );
     world.write("broken.toml", "[limits\n");
-    check(&world, &["deploy", "f.wasm", "--manifest", "broken.toml"], expect![[r#"
+    check(
+        &world,
+        &["deploy", "f.wasm", "--manifest", "broken.toml"],
+        expect![[r#"
         error: Usage: broken.toml: TOML parse error at line 1, column 8
           |
         1 | [limits
@@ -238,11 +261,16 @@ fn every_failure_says_what_happened_and_what_to_do() {
 
          hint: docs/functions.md shows a manifest
         exit 2
-    "#]]);
+    "#]],
+    );
     world.write("wrong.toml", "[[entries]]\nname = \"other\"\nresult = \"text\"\nparams = []\n");
-    check(&world, &["deploy", "f.wasm", "--manifest", "wrong.toml"], expect![[r#"
+    check(
+        &world,
+        &["deploy", "f.wasm", "--manifest", "wrong.toml"],
+        expect![[r#"
         error: Rejected: the module does not export the function "other"
          hint: mend the module or its manifest, and deploy again
         exit 2
-    "#]]);
+    "#]],
+    );
 }

@@ -1,0 +1,158 @@
+//! What users do: calls, jobs, imports; and what becomes of it, counted.
+
+use cid::Cid;
+use timerose_core::failure::Failure;
+use timerose_core::id::{RAW, cid_of};
+use timerose_core::io::{Answer, Input};
+use timerose_core::job::{JobDone, JobSpec};
+use timerose_core::record::address;
+use timerose_core::task::{Arg, Task};
+
+use crate::content::{MAP, REDUCE, RUN};
+use crate::fact::Fact;
+use crate::host::id;
+use crate::scenario::{Fault, FaultKind};
+use crate::world::{Event, World};
+
+/// One block of an import, in bytes.
+const BLOCK_BYTES: u64 = 256 * 1024;
+
+impl World<'_> {
+    /// Plans the safety phase: starts, calls, jobs, imports, faults.
+    pub fn plan_safety(&mut self) {
+        for node in 0..self.hosts.len() {
+            let at_ms = self.load.u64(0..500);
+            self.fault_at(Fault { at_ms, kind: FaultKind::Restart, nodes: vec![node], times: 1, lag_ms: 0 });
+        }
+        let every = self.scenario.call_every_ms * 1000;
+        for call in 0..self.scenario.calls {
+            let at = 1_000_000 + call * every + self.load.u64(0..=every);
+            self.at(at, Event::Call { calm: false });
+        }
+        for files in self.scenario.jobs.clone() {
+            let at = self.load.u64(1_000_000..3_000_000);
+            self.at(at, Event::Job { files, calm: false });
+        }
+        for _ in 0..self.scenario.imports {
+            let at = self.load.u64(500_000..=self.scenario.safety_ms.max(1000) * 1000);
+            self.at(at, Event::Import);
+        }
+        for fault in self.scenario.faults.clone() {
+            self.fault_at(fault);
+        }
+        self.plan_random_faults();
+    }
+
+    /// Plans the liveness phase's calls, over ten seconds, and a job.
+    pub fn plan_liveness(&mut self) {
+        for _ in 0..self.scenario.last_calls {
+            let at = self.now + self.load.u64(0..10_000_000);
+            self.at(at, Event::Call { calm: true });
+        }
+        if let Some(&files) = self.scenario.jobs.first() {
+            self.at(self.now, Event::Job { files, calm: true });
+        }
+    }
+
+    fn fault_at(&mut self, fault: Fault) {
+        self.at(fault.at_ms * 1000, Event::Fault(fault));
+    }
+
+    fn plan_random_faults(&mut self) {
+        let scenario = self.scenario.clone();
+        let many = |per_min: u64| per_min * scenario.safety_ms / 60_000;
+        let kinds = [
+            (many(scenario.crashes_per_min), FaultKind::Crash, FaultKind::Restart),
+            (many(scenario.partitions_per_min), FaultKind::Partition, FaultKind::Heal),
+            (many(scenario.slow_per_min), FaultKind::Slow, FaultKind::Slow),
+        ];
+        for (count, begins, ends) in kinds {
+            for _ in 0..count {
+                let at_ms = self.load.u64(1000..scenario.safety_ms.max(1001));
+                let until_ms = at_ms + self.load.u64(scenario.fault_ms[0]..=scenario.fault_ms[1]);
+                let mut nodes = vec![self.load.usize(0..scenario.nodes)];
+                if begins == FaultKind::Partition {
+                    nodes = (0..scenario.nodes).filter(|_| self.load.bool()).collect();
+                }
+                let times = self.load.u64(2..60);
+                self.fault_at(Fault { at_ms, kind: begins, nodes: nodes.clone(), times, lag_ms: times });
+                self.fault_at(Fault { at_ms: until_ms, kind: ends, nodes, times: 1, lag_ms: 0 });
+            }
+        }
+    }
+
+    /// Somebody calls a function with a few bytes of its own, and perhaps with data of the mesh.
+    pub(crate) fn call(&mut self, calm: bool) {
+        let Some(node) = self.somebody() else { return };
+        let asked = self.asked(node, self.scenario.timeout_ms, calm);
+        let function = *self.load.choice(&self.content.callable).expect("there are functions");
+        let mut args = vec![Arg::Inline(asked.request.to_be_bytes().to_vec())];
+        if self.load.u32(0..1000) < self.scenario.missing_per_mille {
+            args.push(Arg::Link(cid_of(RAW, format!("nothing for {}", asked.request).as_bytes())));
+        } else if self.load.u32(0..1000) < 400 {
+            args.push(Arg::Link(*self.load.choice(&self.content.blobs).expect("there are blobs")));
+        }
+        let task = Task { function, entry: RUN.into(), args, seq: 0 };
+        self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
+        let life = self.hosts[node].life;
+        if self.load.u32(0..1000) < self.scenario.cancel_per_mille {
+            let at = self.now + self.load.u64(0..200_000);
+            self.at(at, Event::TakeBack { node, life, request: asked.request });
+        }
+        let input = Input::Submit { request: asked.request, task, timeout_ms: self.scenario.timeout_ms };
+        self.give(node, life, input);
+    }
+
+    /// Somebody begins a job over a data set of its own.
+    pub(crate) fn job(&mut self, files: u64, calm: bool) {
+        let Some(node) = self.somebody() else { return };
+        let asked = self.asked(node, self.scenario.job_timeout_ms, calm);
+        let kib = self.scenario.blob_kib;
+        let nodes = self.scenario.nodes;
+        let dataset = self.content.add_dataset(asked.request, files, kib, nodes, &mut self.load);
+        let function = self.content.callable[0];
+        let spec = JobSpec { function, dataset, map: MAP.into(), reduce: REDUCE.into(), fan_in: 4 };
+        let (tasks, result) = self.content.job_truth(&spec);
+        self.fact(Fact::JobCalled { asked, tasks, result });
+        let (job, _) = address(&spec);
+        let (locality, timeout_ms) = (self.scenario.locality, self.scenario.job_timeout_ms);
+        let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms };
+        self.give(node, self.hosts[node].life, input);
+    }
+
+    /// Somebody imports a few files.
+    pub(crate) fn import(&mut self) {
+        let Some(node) = self.somebody() else { return };
+        let request = self.asked(node, 0, false).request;
+        let block = |file, block| cid_of(RAW, format!("block {block} of file {file} of import {request}").as_bytes());
+        let files: Vec<(Cid, Vec<Cid>)> =
+            (0..4).map(|file| (block(file, 0), (0..4).map(|number| block(file, number)).collect())).collect();
+        let cids: Vec<Cid> = files.iter().flat_map(|(_, blocks)| blocks).copied().collect();
+        for &cid in &cids {
+            self.content.add(cid, BLOCK_BYTES, node);
+        }
+        self.fact(Fact::Placing { node, request, cids });
+        self.give(node, self.hosts[node].life, Input::Place { request, files });
+    }
+
+    /// Counts an answered call.
+    pub(crate) fn count(&mut self, reply: &Result<Answer, Failure>) {
+        self.report.settled += 1;
+        match reply {
+            Ok(answer) => {
+                self.report.ok += 1;
+                self.report.retries += u64::from(answer.claims.saturating_sub(1));
+                self.totals_us.push(answer.total_us);
+            }
+            Err(failure) => *self.report.failed.entry(failure.code()).or_default() += 1,
+        }
+    }
+
+    /// Counts an answered job.
+    pub(crate) fn count_job(&mut self, reply: &Result<JobDone, Failure>) {
+        match reply {
+            Ok(_) => self.report.jobs_ok += 1,
+            Err(failure) => *self.report.jobs_failed.entry(failure.code()).or_default() += 1,
+        }
+    }
+}

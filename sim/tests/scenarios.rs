@@ -1,0 +1,87 @@
+//! Every scenario under `scenarios/`, under fixed seeds and one fresh one, which is printed.
+
+#![expect(clippy::print_stderr, reason = "reports and fresh seeds are for whoever reads the log")]
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use timerose_sim::{Report, Scenario, run};
+
+/// Seeds that are played every time.
+const SEEDS: [u64; 3] = [1, 2, 3];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+fn load(name: &str) -> Scenario {
+    let text = std::fs::read_to_string(folder().join(name)).expect("a scenario of this folder");
+    Scenario::parse(&format!("sim/scenarios/{name}"), &text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn names() -> Vec<String> {
+    let entries = std::fs::read_dir(folder()).expect("the folder of scenarios");
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("a name in UTF-8")).collect();
+    names.sort();
+    names
+}
+
+fn play(scenario: &Scenario, seed: u64) -> Report {
+    let report = run(scenario, seed).unwrap_or_else(|violation| panic!("\n{violation}\n"));
+    eprintln!("{report}\n");
+    report
+}
+
+fn fresh_seed() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock after 1970").as_millis() as u64
+}
+
+#[test]
+fn every_law_holds_in_every_scenario() {
+    let names = names();
+    assert!(names.len() >= 8, "scenarios went missing: {names:?}");
+    // Scenarios are dealt to two threads, which is what a small machine has.
+    std::thread::scope(|scope| {
+        for part in 0..2 {
+            let mine: Vec<&String> = names.iter().skip(part).step_by(2).collect();
+            scope.spawn(move || {
+                for name in mine {
+                    let scenario = load(name);
+                    for seed in SEEDS {
+                        play(&scenario, seed);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn every_law_holds_under_a_fresh_seed() {
+    let seed = fresh_seed();
+    for name in names() {
+        eprintln!("fresh seed: timerose sim sim/scenarios/{name} --seed {seed}");
+        play(&load(&name), seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let scenario = load("crashes.toml");
+    let (first, second, other) = (play(&scenario, 7), play(&scenario, 7), play(&scenario, 8));
+    assert_eq!(first, second, "all numbers and the hash");
+    assert_ne!(first.hash, other.hash);
+}
+
+#[test]
+fn the_scenarios_show_what_they_are_there_for() {
+    let overload = play(&load("overload.toml"), 1);
+    assert!(overload.nacks > 100, "executors refuse: {overload:?}");
+    assert!(overload.failed.contains_key("Overloaded"), "queues are bounded: {overload:?}");
+    let crashes = play(&load("crashes.toml"), 1);
+    assert!(crashes.retries > 0, "work is done again elsewhere: {crashes:?}");
+    let calm = play(&load("calm.toml"), 1);
+    assert_eq!((calm.ok, calm.settled), (320, 320));
+    assert!(calm.p50_us < 60_000, "{calm:?}");
+}
