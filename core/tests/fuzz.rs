@@ -1,8 +1,8 @@
 //! Parsers of foreign bytes and the machine itself under random input: a fixed seed and a fresh one, which is printed.
+#![expect(clippy::print_stderr, reason = "a fresh seed is for whoever reads the log")]
 
 mod common;
 
-#![expect(clippy::print_stderr, reason = "a fresh seed is for whoever reads the log")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
