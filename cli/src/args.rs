@@ -92,7 +92,8 @@ pub struct Up {
 pub struct Node {
     #[command(flatten)]
     pub show: Show,
-    /// Where its key and its blocks lie; by default below TIMEROSE_PATH.
+    /// Where its key, its blocks and its API's address lie; by default TIMEROSE_PATH itself. Commands find the node when
+    /// TIMEROSE_PATH is this folder.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// Where peers reach it, as TCP or QUIC multiaddrs.

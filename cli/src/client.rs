@@ -3,7 +3,7 @@
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timerose_node::Running;
 use ureq::Agent;
 use ureq::http::Response;
@@ -15,6 +15,8 @@ use crate::paths::api_addrs;
 
 /// How long a running node may take to say that it is there.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
+/// How long to wait for another command that has the folder.
+const BUSY_WAIT: Duration = Duration::from_secs(20);
 /// The longest line of an event stream, in bytes.
 const EVENT_MAX: u64 = 16 << 20;
 
@@ -30,16 +32,28 @@ impl Client {
     /// Finds a running node of `home`, or starts one in this process.
     pub fn connect(home: &Path) -> Result<Client, CliError> {
         let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
-        for addr in api_addrs(home) {
-            let base = format!("http://{addr}");
-            let hello = agent.get(format!("{base}/healthz")).config().timeout_global(Some(HELLO_WAIT)).build().call();
-            if hello.is_ok_and(|response| response.status() == 200) {
-                return Ok(Client { agent, base, _own: None });
+        let begin = Instant::now();
+        loop {
+            for addr in api_addrs(home) {
+                let base = format!("http://{addr}");
+                let hello = agent.get(format!("{base}/healthz")).config().timeout_global(Some(HELLO_WAIT)).build().call();
+                if hello.is_ok_and(|response| response.status() == 200) {
+                    return Ok(Client { agent, base, _own: None });
+                }
+            }
+            match serve::start_here(home)? {
+                Some(own) => {
+                    let base = format!("http://{}", own.0.api);
+                    return Ok(Client { agent, base, _own: Some(own) });
+                }
+                // Another command has the folder for a moment, or a node is about to say where it is.
+                None if begin.elapsed() < BUSY_WAIT => std::thread::sleep(Duration::from_millis(100)),
+                None => {
+                    let message = format!("another process has {} and does not answer", home.display());
+                    return Err(CliError::unavailable(message, "end it, or set TIMEROSE_PATH to the folder of a running node"));
+                }
             }
         }
-        let (running, runtime) = serve::start_here(home)?;
-        let base = format!("http://{}", running.api);
-        Ok(Client { agent, base, _own: Some((running, runtime)) })
     }
 
     /// Asks for JSON.
@@ -68,10 +82,9 @@ impl Client {
         events(sent.map_err(gone)?, progress)
     }
 
-    /// Sends bytes and follows the events until the result.
-    pub fn upload(&self, path: &str, kind: &str, body: SendBody<'_>, progress: impl FnMut(&Value)) -> Result<Value, CliError> {
-        let sent = self.agent.post(self.url(path)).header("content-type", kind).send(body);
-        events(sent.map_err(gone)?, progress)
+    /// Sends bytes and waits for JSON.
+    pub fn upload(&self, path: &str, kind: &str, body: SendBody<'_>) -> Result<Value, CliError> {
+        json(self.agent.post(self.url(path)).header("content-type", kind).send(body))
     }
 
     fn url(&self, path: &str) -> String {

@@ -5,6 +5,11 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::text::plain;
+
+/// The code of what is no error: whoever read stdout has had enough.
+const NOBODY_READS: &str = "NobodyReads";
+
 /// A command that failed.
 #[derive(Debug)]
 pub struct CliError {
@@ -27,6 +32,15 @@ impl CliError {
         CliError { code: "Io".into(), message: format!("{what}: {error}"), hint: "check the path and its permissions".into() }
     }
 
+    /// Stdout could not be written: closed by its reader (`| head`), or broken.
+    pub fn stdout(error: &std::io::Error) -> CliError {
+        let broken = CliError::io("stdout", error);
+        match error.kind() {
+            std::io::ErrorKind::BrokenPipe => CliError { code: NOBODY_READS.into(), ..broken },
+            _ => broken,
+        }
+    }
+
     /// A node did not answer, or not as it should.
     pub fn unavailable(message: impl Display, hint: impl Display) -> CliError {
         CliError { code: "Unavailable".into(), message: message.to_string(), hint: hint.to_string() }
@@ -38,13 +52,18 @@ impl CliError {
         CliError { code: text("code"), message: text("message"), hint: text("hint") }
     }
 
-    /// Says it on stderr and gives the exit code of DESIGN §7.
+    /// Says it on stderr and gives the exit code; docs/errors.md lists both.
     pub fn report(&self) -> ExitCode {
+        if self.code == NOBODY_READS {
+            return ExitCode::SUCCESS;
+        }
         let mut stderr = std::io::stderr().lock();
         // Where stderr is closed there is nobody to tell.
-        let _ = writeln!(stderr, "error: {}: {}", self.code, self.message);
+        // The message may hold what a guest or a peer wrote.
+        let safe = |text: &str| text.lines().map(plain).collect::<Vec<_>>().join("\n");
+        let _ = writeln!(stderr, "error: {}: {}", self.code, safe(&self.message));
         if !self.hint.is_empty() {
-            let _ = writeln!(stderr, " hint: {}", self.hint);
+            let _ = writeln!(stderr, " hint: {}", safe(&self.hint));
         }
         ExitCode::from(self.exit_code())
     }

@@ -11,6 +11,7 @@ mod manual;
 mod output;
 mod paths;
 mod progress;
+mod text;
 
 use clap::Parser;
 use std::process::ExitCode;

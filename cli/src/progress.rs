@@ -3,16 +3,12 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use crate::output::bytes;
+use crate::text::bytes;
 
-/// A bar of bytes; without a total, a counter.
-pub fn transfer(what: &str, total: Option<u64>) -> ProgressBar {
-    let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-    let template = match total {
-        Some(_) => "{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
-        None => "{prefix} {spinner} {bytes} {bytes_per_sec}",
-    };
-    bar.set_style(style(template));
+/// A bar of bytes.
+pub fn transfer(what: &str, total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    bar.set_style(style("{prefix} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}"));
     bar.set_prefix(what.to_string());
     bar
 }

@@ -230,6 +230,10 @@ fn up_runs_its_nodes_and_ends_them_all() {
     });
     let regions: Vec<Value> = world.command(&home, &["members", "-o", "json"]).json().as_array().expect("a list").clone();
     assert_eq!(regions.iter().filter(|member| member["region"] == "south").count(), 1);
+    // A second one is refused, and does the first no harm.
+    let second = world.command(&home, &["up", "--nodes", "1"]);
+    assert!(second.code == 2 && second.stderr.contains("running already"), "{}", second.stderr);
+    assert_eq!(std::fs::read_to_string(home.join("api")).expect("addresses"), apis);
     // As Ctrl-C does.
     let interrupted = std::process::Command::new("kill").args(["-INT", &up.id().to_string()]).status().expect("sent");
     assert!(interrupted.success());
@@ -238,4 +242,27 @@ fn up_runs_its_nodes_and_ends_them_all() {
         assert!(std::net::TcpStream::connect(api).is_err(), "{api} still answers");
     }
     assert!(!home.join("api").exists());
+}
+
+#[test]
+fn commands_without_a_node_wait_for_each_other() {
+    let world = World::new();
+    let home = world.path("home");
+    world.write("a", "a");
+    let added: Vec<String> = std::thread::scope(|scope| {
+        let adding: Vec<_> = (0..4).map(|_| scope.spawn(|| world.command(&home, &["add", "a"]).ok())).collect();
+        adding.into_iter().map(|one| one.join().expect("added")).collect()
+    });
+    assert!(added.iter().all(|cid| cid == "bafkreigks6arfsq3xxfpvqrrwonchxcnu6do76auprhhfomao6c273sixm"), "{added:?}");
+    assert_eq!(world.did("home"), world.did("home"), "one key");
+}
+
+#[test]
+fn a_node_in_a_folder_that_another_has_does_it_no_harm() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let second = world.command(&world.path("home"), &["node", "--data", node.dir.to_str().expect("UTF-8")]);
+    assert!(second.code == 6 && second.stderr.contains("another process"), "{}", second.stderr);
+    let id = world.command(&node.dir, &["id", "-o", "json"]).json();
+    assert_eq!(id["id"], Value::String(node.id()));
 }

@@ -59,9 +59,9 @@ fn content_and_functions_are_shown_the_same_every_time() {
         &world,
         &["ls", &tree, "-o", "json"],
         expect![[r#"
-        [{"cid":"bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am","folder":false,"name":"hello","size":6},{"cid":"bafybeigalvxqcgqiogiv6bimmxedgxbhu7cikwhwha2c2iqzdbnabewjai","folder":true,"name":"sub","size":53}]
-        exit 0
-    "#]],
+            [{"cid":"bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am","kind":"file","name":"hello","size":6},{"cid":"bafybeigalvxqcgqiogiv6bimmxedgxbhu7cikwhwha2c2iqzdbnabewjai","kind":"folder","name":"sub","size":53}]
+            exit 0
+        "#]],
     );
     check(
         &world,
@@ -253,15 +253,14 @@ fn code_and_manifests_that_do_not_fit_are_not_deployed() {
         &world,
         &["deploy", "f.wasm", "--manifest", "broken.toml"],
         expect![[r#"
-        error: Usage: broken.toml: TOML parse error at line 1, column 8
-          |
-        1 | [limits
-          |        ^
-        unclosed table, expected `]`
-
-         hint: docs/functions.md shows a manifest
-        exit 2
-    "#]],
+            error: Usage: broken.toml: TOML parse error at line 1, column 8
+              |
+            1 | [limits
+              |        ^
+            unclosed table, expected `]`
+             hint: docs/functions.md shows a manifest
+            exit 2
+        "#]],
     );
     world.write("wrong.toml", "[[entries]]\nname = \"other\"\nresult = \"text\"\nparams = []\n");
     check(

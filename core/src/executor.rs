@@ -311,8 +311,12 @@ impl Executor {
     }
 
     /// The receipt is signed: the work is done.
-    pub fn signed(&mut self, now: Instant, id: u64, receipt: Cid, out: &mut Vec<Output>) {
+    pub fn signed(&mut self, now: Instant, id: u64, receipt: Result<Cid, Failure>, out: &mut Vec<Output>) {
         let Some(Work { stage: Stage::Signing { exit, task }, .. }) = self.works.get(&id) else { return };
+        let receipt = match receipt {
+            Ok(receipt) => receipt,
+            Err(failure) => return self.end(now, id, Err(failure), out),
+        };
         let done = Done { task: *task, result: exit.result, size: exit.size, receipt, usage: exit.usage };
         out.push(Output::Index { task: done.task, result: done.result, receipt });
         self.end(now, id, Ok(done), out);

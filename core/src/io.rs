@@ -159,7 +159,7 @@ pub enum Input {
         /// Who asked.
         ticket: Ticket,
         /// The receipt's CID; its block is on its way to the disk.
-        receipt: Cid,
+        receipt: Result<Cid, Failure>,
     },
 }
 

@@ -1,7 +1,8 @@
 //! Who is alive and what they offer: the members that this node knows, and whom it should connect to.
 //!
-//! Members come by static joins and by what peers pass on. A new advert is passed to every connected peer once, so that
-//! all members of a connected mesh hear of it; an old one goes no further, so that it dies out.
+//! Members come by static joins and by what peers pass on. A new advert of a trusted member is passed to every connected
+//! peer once, so that all members of a connected mesh hear of it; an old one goes no further, so that it dies out. Of
+//! strangers only those are known that are connected, and only by their own word.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -14,8 +15,8 @@ use crate::message::ADVERTS_MAX;
 use crate::record::Verified;
 use crate::resources::Resources;
 
-/// The most members that are kept. Adverts of further ones are dropped: trusted members are never among those.
-pub const MEMBERS_MAX: usize = 4096;
+/// The most strangers (members that are not trusted) that are kept, to be shown; further ones are not noticed.
+pub const STRANGERS_MAX: usize = 64;
 /// The first pause before another attempt to connect, doubling up to [`DIAL_PAUSE_MAX`].
 const DIAL_PAUSE: Instant = SECOND / 2;
 const DIAL_PAUSE_MAX: Instant = 30 * SECOND;
@@ -152,26 +153,28 @@ impl Membership {
         let (mut news, mut newborns) = (Vec::new(), Vec::new());
         for advert in adverts {
             let id = advert.iss;
-            if from == id && self.connected.contains(&id) {
+            if from == id && self.connected.contains(&id) && self.trusts(&id) {
                 let before = self.lives.insert(id, advert.epoch);
                 // It began again while its old connection seemed to stand: its new life knows nobody yet.
                 newborns.extend(before.filter(|before| *before < advert.epoch).map(|_| id));
             }
-            let full = self.members.len() >= MEMBERS_MAX && !self.trusts(&id);
-            // Only this node speaks for itself.
-            if !advert.is_sane() || (id == self.config.me && from != id) {
+            let trusted = self.trusts(&id);
+            let full = !trusted && self.members.keys().filter(|id| !self.trusts(id)).count() >= STRANGERS_MAX;
+            // Only this node speaks for itself, and nobody speaks for strangers but they themselves.
+            let hearsay = from != id && (!trusted || id == self.config.me);
+            if !advert.is_sane() || hearsay {
                 continue;
             }
             match self.members.get_mut(&id) {
                 Some(known) if !advert.is_newer_than(&known.advert) => continue,
                 Some(known) => {
                     known.dial = Dialling::soon();
-                    news.push(advert.sealed().to_vec());
+                    news.extend(trusted.then(|| advert.sealed().to_vec()));
                     known.advert = advert;
                 }
                 None if full => continue,
                 None => {
-                    news.push(advert.sealed().to_vec());
+                    news.extend(trusted.then(|| advert.sealed().to_vec()));
                     self.members.insert(id, Member { advert, rtt_us: None, dial: Dialling::soon() });
                 }
             }
@@ -187,19 +190,23 @@ impl Membership {
         }
     }
 
-    /// A peer is in reach: it hears of everybody.
+    /// A peer is in reach: it hears of everybody that this node trusts.
     pub fn up(&mut self, peer: NodeId, out: &mut Vec<Output>) {
         self.connected.insert(peer);
-        let sealed: Vec<Vec<u8>> = self.members.values().map(|m| m.advert.sealed().to_vec()).collect();
+        let trusted = self.members.iter().filter(|(id, _)| self.trusts(id));
+        let sealed: Vec<Vec<u8>> = trusted.map(|(_, m)| m.advert.sealed().to_vec()).collect();
         for part in sealed.chunks(ADVERTS_MAX) {
             out.push(Output::SendAdverts { to: peer, sealed: part.to_vec() });
         }
     }
 
-    /// A peer is out of reach. It stays a member: it is dialled again.
+    /// A peer is out of reach. If it is trusted it stays a member, and is dialled again.
     pub fn gone(&mut self, peer: NodeId) {
         self.connected.remove(&peer);
         self.lives.remove(&peer);
+        if !self.trusts(&peer) {
+            self.members.remove(&peer);
+        }
         if let Some(member) = self.members.get_mut(&peer) {
             member.dial = Dialling::soon();
         }
@@ -224,11 +231,14 @@ impl Membership {
                 out.push(Output::Dial { peer: None, addrs: alloc::vec![addr.clone()] });
             }
         }
+        let config = &self.config;
         for (id, member) in &mut self.members {
-            let missing = *id != self.config.me && !self.connected.contains(id) && !member.advert.addrs.is_empty();
+            // A stranger is never dialled: its addresses may be anybody's.
+            let missing =
+                config.trust.contains(id) && *id != config.me && !self.connected.contains(id) && !member.advert.addrs.is_empty();
             // Of two members the one with the lower id dials, so that they end up with one connection; the other
             // comes in after a while, in case it cannot be dialled.
-            if missing && (*id > self.config.me || member.dial.pause > 4 * DIAL_PAUSE) {
+            if missing && (*id > config.me || member.dial.pause > 4 * DIAL_PAUSE) {
                 if member.dial.is_due(now) {
                     out.push(Output::Dial { peer: Some(*id), addrs: member.advert.addrs.clone() });
                 }
@@ -245,8 +255,90 @@ impl Membership {
         let members = self
             .members
             .iter()
-            .filter(|(id, m)| **id != self.config.me && !self.connected.contains(id) && !m.advert.addrs.is_empty())
+            .filter(|(id, m)| {
+                **id != self.config.me
+                    && self.config.trust.contains(id)
+                    && !self.connected.contains(id)
+                    && !m.advert.addrs.is_empty()
+            })
             .map(|(_, m)| m.dial.next);
         joins.chain(members).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    const ME: NodeId = NodeId([1; 32]);
+    const FRIEND: NodeId = NodeId([2; 32]);
+    const STRANGER: NodeId = NodeId([9; 32]);
+
+    fn members() -> Membership {
+        let config = NodeConfig {
+            me: ME,
+            epoch: 1,
+            region: String::new(),
+            roles: BTreeSet::new(),
+            engines: BTreeSet::new(),
+            offers: Resources::default(),
+            trust: [FRIEND].into(),
+            join: Vec::new(),
+        };
+        Membership::new(config)
+    }
+
+    fn advert(of: NodeId) -> Verified<Advert> {
+        Verified::assume(Advert {
+            iss: of,
+            addrs: vec!["/ip4/10.0.0.1/tcp/22".to_string()],
+            epoch: 1,
+            seq: 1,
+            roles: Vec::new(),
+            engines: Vec::new(),
+            offers: Resources::default(),
+            region: String::new(),
+        })
+    }
+
+    fn dialled(members: &mut Membership) -> Vec<NodeId> {
+        let mut out = Vec::new();
+        members.tick(Now { monotonic_us: 60 * SECOND, unix_ms: 0 }, &mut out);
+        out.into_iter().filter_map(|o| if let Output::Dial { peer, .. } = o { peer } else { None }).collect()
+    }
+
+    #[test]
+    fn a_stranger_is_shown_while_it_is_there_and_neither_dialled_nor_passed_on() {
+        let (mut members, mut out) = (members(), Vec::new());
+        members.up(FRIEND, &mut out);
+        members.up(STRANGER, &mut out);
+        out.clear();
+        members.learn(STRANGER, vec![advert(STRANGER)], &mut out);
+        assert!(out.is_empty(), "passed on: {out:?}");
+        assert_eq!(members.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [STRANGER]);
+        members.gone(STRANGER);
+        assert_eq!((members.iter().count(), dialled(&mut members)), (0, vec![]));
+    }
+
+    #[test]
+    fn nobody_speaks_for_a_stranger_and_a_friend_of_a_friend_is_dialled() {
+        let (mut members, mut out) = (members(), Vec::new());
+        members.up(STRANGER, &mut out);
+        members.learn(STRANGER, vec![advert(NodeId([8; 32])), advert(FRIEND), advert(ME)], &mut out);
+        assert_eq!(members.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [FRIEND]);
+        assert_eq!(dialled(&mut members), [FRIEND]);
+    }
+
+    #[test]
+    fn strangers_fill_their_own_places_and_nobody_elses() {
+        let (mut members, mut out) = (members(), Vec::new());
+        for n in 10..=250u8 {
+            members.learn(NodeId([n; 32]), vec![advert(NodeId([n; 32]))], &mut out);
+        }
+        assert_eq!(members.iter().count(), STRANGERS_MAX);
+        members.learn(FRIEND, vec![advert(FRIEND)], &mut out);
+        assert_eq!(members.iter().count(), STRANGERS_MAX + 1);
     }
 }

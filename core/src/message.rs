@@ -11,7 +11,7 @@ use serde_bytes::ByteBuf;
 use crate::failure::Failure;
 use crate::id::NodeId;
 use crate::record::{RecordError, from_cbor, to_cbor};
-use crate::task::{ARGS_MAX, Outcome, Task};
+use crate::task::{Outcome, Task};
 
 /// The largest frame, in bytes.
 pub const FRAME_MAX: usize = 512 * 1024;
@@ -146,7 +146,7 @@ impl Frame {
     fn is_bounded(&self) -> bool {
         match self {
             Frame::Adverts(adverts) => adverts.len() <= ADVERTS_MAX,
-            Frame::Message(Message::Claim { task, hints, .. }) => task.args.len() <= ARGS_MAX && hints.len() <= HINTS_MAX,
+            Frame::Message(Message::Claim { task, hints, .. }) => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Frame::Message(Message::Holds { cids, .. } | Message::Hold { cids, .. }) => cids.len() <= CIDS_MAX,
             Frame::Message(Message::Held { bits, .. }) => bits.len() <= CIDS_MAX / 8,
             Frame::Message(_) => true,

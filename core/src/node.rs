@@ -165,7 +165,7 @@ impl Node {
             Input::Listed { ticket: Ticket::Job(id), files } => self.runner.listed(clock, id, files, members, out),
             Input::Have { ticket: Ticket::Call(id), bits } => self.scheduler.have(clock, id, &bits, members, out),
             Input::Have { ticket: Ticket::JobHave(query), bits } => {
-                self.runner.held(clock, members.config.me, query, &bits);
+                self.runner.held(clock, members.config.me, query, &bits, members, out);
             }
             Input::Have { ticket: Ticket::Holds(from, query), bits } => self.store.answer(from, query, bits, out),
             Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
@@ -191,7 +191,7 @@ impl Node {
             Message::Held { query, bits } => {
                 let theirs = self.scheduler.held(clock, from, query, &bits, members, out);
                 if !theirs {
-                    self.runner.held(clock, from, query, &bits);
+                    self.runner.held(clock, from, query, &bits, members, out);
                 }
             }
             Message::Hold { batch, cids } => self.store.hold(from, batch, cids, members, out),

@@ -25,7 +25,7 @@ use crate::task::{ARGS_MAX, Arg, Done, Task};
 pub const JOBS_MAX: usize = 64;
 /// Executors that are asked which files they hold: as many as a word has bits.
 const HOLDERS_MAX: usize = 64;
-/// How long their answers are waited for.
+/// How long the next of their answers is waited for.
 const LOCATE_WAIT: Instant = 2 * SECOND;
 /// How often progress is reported.
 const PROGRESS_EVERY: Instant = 100 * MILLISECOND;
@@ -176,33 +176,47 @@ impl Runner {
             Err(failure) => return self.end(id, Err(failure), out),
         };
         job.lay_out();
-        let mut open = BTreeMap::new();
         if job.new.locality {
             job.nodes = members.executors(&function.engine).map(|(&node, _)| node).take(HOLDERS_MAX).collect();
-            for (index, &to) in job.nodes.iter().enumerate() {
-                for (part, files) in job.files.chunks(CIDS_MAX).enumerate() {
-                    let cids = files.iter().map(|f| f.cid).collect();
-                    self.query += 1;
-                    open.insert(self.query, (index, part));
-                    self.queries.insert(self.query, id);
-                    out.push(match to == members.config.me {
-                        true => Output::Have { ticket: Ticket::JobHave(self.query), cids },
-                        false => Output::Send { to, message: Message::Holds { query: self.query, cids } },
-                    });
-                }
-            }
         }
-        job.stage = Stage::Locating { function, open, until: now + LOCATE_WAIT };
+        job.stage = Stage::Locating { function, open: BTreeMap::new(), until: now + LOCATE_WAIT };
+        for index in 0..job.nodes.len() {
+            self.ask(id, index, 0, members.config.me, out);
+        }
         self.begin_if_located(now, id);
     }
 
+    /// Asks a node which files of a part it holds: one part after another, so that one turn puts out little.
+    fn ask(&mut self, id: u64, index: usize, part: usize, me: NodeId, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        let Stage::Locating { open, .. } = &mut job.stage else { return };
+        let (Some(files), to) = (job.files.chunks(CIDS_MAX).nth(part), job.nodes[index]) else { return };
+        let cids = files.iter().map(|f| f.cid).collect();
+        self.query += 1;
+        open.insert(self.query, (index, part));
+        self.queries.insert(self.query, id);
+        out.push(match to == me {
+            true => Output::Have { ticket: Ticket::JobHave(self.query), cids },
+            false => Output::Send { to, message: Message::Holds { query: self.query, cids } },
+        });
+    }
+
     /// Somebody says which files of a part it holds. Returns whether the question was this runner's.
-    pub fn held(&mut self, now: Instant, from: NodeId, query: u64, bits: &[u8]) -> bool {
+    pub fn held(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        query: u64,
+        bits: &[u8],
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) -> bool {
         let Some(&id) = self.queries.get(&query) else { return false };
         let Some(job) = self.jobs.get_mut(&id) else { return true };
-        let Stage::Locating { open, .. } = &mut job.stage else { return true };
+        let Stage::Locating { open, until, .. } = &mut job.stage else { return true };
         let Some(&(node, part)) = open.get(&query).filter(|(node, _)| job.nodes[*node] == from) else { return true };
         open.remove(&query);
+        *until = now + LOCATE_WAIT;
         self.queries.remove(&query);
         let holders = job.holders.iter_mut().skip(part * CIDS_MAX).take(CIDS_MAX);
         for (i, word) in holders.enumerate() {
@@ -210,6 +224,7 @@ impl Runner {
                 *word |= 1 << node;
             }
         }
+        self.ask(id, node, part + 1, members.config.me, out);
         self.begin_if_located(now, id);
         true
     }

@@ -90,9 +90,10 @@ impl Store {
     ) {
         let me = members.config.me;
         let mut shares: BTreeMap<NodeId, Vec<(Cid, Vec<Cid>)>> = BTreeMap::new();
+        let stores = members.with_role(Role::Store).map(|(&node, _)| node);
+        let stores: Vec<NodeId> = stores.filter(|node| !passed.contains(node)).collect();
         for file in files {
-            let stores = members.with_role(Role::Store).map(|(&node, _)| node).filter(|node| !passed.contains(node));
-            let owner = rendezvous(&file.0, stores).first().copied().unwrap_or(me);
+            let owner = rendezvous(&file.0, stores.iter().copied()).first().copied().unwrap_or(me);
             shares.entry(owner).or_default().push(file);
         }
         for (at, files) in shares {

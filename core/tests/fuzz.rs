@@ -3,7 +3,6 @@
 
 mod common;
 
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -252,7 +251,10 @@ impl Chaos {
                 let exit = Exit { result: self.cid(), size: 1, usage: usage() };
                 Input::Exited { ticket, task: self.cid(), exit: if good { Ok(exit) } else { Err(self.failure()) } }
             }
-            _ => Input::Signed { ticket, receipt: self.cid() },
+            _ => Input::Signed {
+                ticket,
+                receipt: if self.number() % 4 == 0 { Err(timerose_core::failure::Failure::Cancelled) } else { Ok(self.cid()) },
+            },
         }
     }
 

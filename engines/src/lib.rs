@@ -26,6 +26,10 @@ use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::task::Arg;
 
+/// The largest module that is loaded, in bytes: the biggest interpreter known (CPython with its scientific libraries) has
+/// some 104 MB.
+pub const CODE_MAX: u64 = 128 << 20;
+
 /// One call that is to be made.
 #[derive(Clone, Debug)]
 pub struct Work {

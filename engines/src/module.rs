@@ -72,6 +72,9 @@ pub(crate) struct Shape {
 impl Shape {
     /// Validates `code` and reads its shape.
     pub(crate) fn read(code: &[u8]) -> Result<Shape, Failure> {
+        if code.len() as u64 > crate::CODE_MAX {
+            return Err(rejected(format!("the module has over {} bytes", crate::CODE_MAX)));
+        }
         if !code.starts_with(b"\0asm") {
             return Err(rejected("the code is no wasm module: it does not begin with \\0asm"));
         }

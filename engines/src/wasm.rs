@@ -22,15 +22,11 @@ use timerose_core::function::{Function, WASM_COMMAND, WASM_FAN};
 use wasmtime::Module;
 
 use crate::module::{self, rejected};
-use crate::{Cancel, Engine, Exit, Host, Work, read_exact};
+use crate::{CODE_MAX, Cancel, Engine, Exit, Host, Work, read_exact};
 use disk::Disk;
 use modules::{Key, Modules, Program};
 use runtime::Runtime;
 use ticker::Ticker;
-
-/// The largest module that is loaded, in bytes: the biggest interpreter known (CPython with its scientific libraries) has
-/// some 104 MB.
-const CODE_MAX: u64 = 128 << 20;
 
 /// How a [`WasmEngine`] is set up.
 #[derive(Clone, Debug)]

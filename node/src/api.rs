@@ -97,12 +97,14 @@ async fn only_this_host(request: Request, next: Next) -> Response {
 }
 
 fn is_of_this_host(headers: &HeaderMap) -> bool {
-    let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let host = header(HOST).unwrap_or_default();
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let host = header(HOST.as_str()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     // A name in place of an address is how DNS rebinding comes in; `localhost` is the exception that cannot be rebound.
     let address = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
-    address && header(ORIGIN).is_none_or(|origin| origin == format!("http://{host}"))
+    // A picture on another site's page carries no Origin, but browsers say where it stands (Fetch Metadata).
+    let embedded = header("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
+    address && !embedded && header(ORIGIN.as_str()).is_none_or(|origin| origin == format!("http://{host}"))
 }
 
 /// Hands the core's answers to the requests that wait for them.

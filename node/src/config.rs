@@ -39,6 +39,12 @@ pub enum StartError {
         /// Why not.
         why: String,
     },
+    /// Another process runs a node in the data folder.
+    #[error("another process runs a node in {path}")]
+    Busy {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {addr}: {why}")]
     Listen {

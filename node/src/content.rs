@@ -5,11 +5,14 @@ mod shelf;
 
 use bytes::Bytes;
 use cid::Cid;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, exchange, unixfs};
+use std::time::Duration;
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, StoreError, exchange, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -22,12 +25,17 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Moved, Named, Requests, Shelf};
+use crate::ports::{ContentRequest, Moved, Named, NamedKind, Requests, Shelf};
 use import::Imports;
 use shelf::LocalShelf;
 
-/// Fetches and look-ups that are under way at the same time; further ones wait their turn.
+/// Fetches and look-ups of the core that are under way at the same time; further ones wait their turn.
 const TASKS_MAX: usize = 512;
+/// Requests of the API that are under way at the same time: each may hold a thread that waits for another, of which there
+/// are 512. Further ones wait, and then the API waits to ask.
+const ASKS_MAX: usize = 64;
+/// How long a reader of a file may take for one chunk.
+const CHUNK_WAIT: Duration = Duration::from_secs(60);
 /// The most that one fetch may bring here, in bytes.
 const FETCH_MAX: u64 = 16 << 30;
 /// Manifests that are kept read.
@@ -55,12 +63,16 @@ impl Driver {
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let opened = Content::open(&path, &runtime);
-        let (content, behaviour) = opened.map_err(|e| StartError::Data { path, why: e.to_string() })?;
+        let (content, behaviour) = opened.map_err(|e| match e {
+            // A node that is ending has let go of the folder, and not yet of the store.
+            StoreError::Locked { .. } => StartError::Busy { path: dir.to_path_buf() },
+            other => StartError::Data { path, why: other.to_string() },
+        })?;
         let inner = Inner {
             content,
             runtime,
             tasks: Arc::new(Semaphore::new(TASKS_MAX)),
-            asks: Arc::new(Semaphore::new(TASKS_MAX)),
+            asks: Arc::new(Semaphore::new(ASKS_MAX)),
             running: Mutex::default(),
             functions: Mutex::default(),
             imports: Imports::new(me, requests),
@@ -90,7 +102,13 @@ impl Driver {
         let driver = self.clone();
         tokio::spawn(async move {
             while let Some(request) = requests.recv().await {
-                tokio::spawn(driver.clone().answer(request, work.clone()));
+                // The semaphore is never closed.
+                let Ok(turn) = driver.0.asks.clone().acquire_owned().await else { return };
+                let answered = driver.clone().answer(request, work.clone());
+                tokio::spawn(async move {
+                    answered.await;
+                    drop(turn);
+                });
             }
         });
     }
@@ -99,20 +117,21 @@ impl Driver {
         let driver = self.clone();
         match output {
             Output::Load { ticket, function, hints } => {
-                self.begin(ticket, done, async move { Input::Loaded { ticket, function: driver.load(function, &hints).await } })
+                let what = async move { driver.load(function, &hints).await };
+                self.begin(ticket, done, what, |ticket, function| Input::Loaded { ticket, function });
             }
             Output::Fetch { ticket, roots, recursive, hints } => {
-                self.begin(
-                    ticket,
-                    done,
-                    async move { Input::Fetched { ticket, bytes: driver.fetch(roots, recursive, &hints).await } },
-                )
+                let what = async move { driver.fetch(roots, recursive, &hints).await };
+                self.begin(ticket, done, what, |ticket, bytes| Input::Fetched { ticket, bytes });
             }
             Output::List { ticket, root } => {
-                self.begin(ticket, done, async move { Input::Listed { ticket, files: driver.files(root).await } });
+                let what = async move { driver.files(root).await };
+                self.begin(ticket, done, what, |ticket, files| Input::Listed { ticket, files });
             }
             Output::Have { ticket, cids } => {
-                self.begin(ticket, done, async move { Input::Have { ticket, bits: driver.have(cids).await } });
+                let what = async move { driver.have(cids).await };
+                // A store that cannot be read has nothing.
+                self.begin(ticket, done, what, |ticket, bits| Input::Have { ticket, bits: bits.unwrap_or_default() });
             }
             Output::Placed { request, cids, at } => self.0.imports.placed(request, cids, at),
             Output::Stop { ticket } => {
@@ -124,17 +143,25 @@ impl Driver {
         }
     }
 
-    /// Does something for the core in a task of its own, which [`Output::Stop`] ends.
-    fn begin(&self, ticket: Ticket, done: &mpsc::Sender<Input>, what: impl Future<Output = Input> + Send + 'static) {
+    /// Does something for the core in a task of its own, which [`Output::Stop`] ends. Whatever happens there is answered.
+    fn begin<T: Send + 'static>(
+        &self,
+        ticket: Ticket,
+        done: &mpsc::Sender<Input>,
+        what: impl Future<Output = Result<T, Failure>> + Send + 'static,
+        answer: fn(Ticket, Result<T, Failure>) -> Input,
+    ) {
         let (driver, done) = (self.clone(), done.clone());
         // The lock is held until the task is entered, so that it cannot end before it is known.
         let mut running = self.0.running.lock();
         let task = tokio::spawn(async move {
             let _turn = driver.0.tasks.acquire().await;
-            let input = what.await;
+            let ended = AssertUnwindSafe(what).catch_unwind().await;
+            let ended =
+                ended.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "a content task panicked; the log says where".into() }));
             driver.0.running.lock().remove(&ticket);
             // Only a node that ends does not listen.
-            let _ = done.send(input).await;
+            let _ = done.send(answer(ticket, ended)).await;
         });
         running.insert(ticket, task.abort_handle());
     }
@@ -204,32 +231,29 @@ impl Driver {
     }
 
     /// One bit a CID: whether its block is here.
-    async fn have(&self, cids: Vec<Cid>) -> Vec<u8> {
+    async fn have(&self, cids: Vec<Cid>) -> Result<Vec<u8>, Failure> {
         let content = self.0.content.clone();
-        let looked_up = blocking(move || {
+        blocking(move || {
             let mut bits = vec![0u8; cids.len().div_ceil(8)];
             for (i, cid) in cids.iter().enumerate() {
-                // A store that cannot be read has nothing.
-                if content.store().has(cid).unwrap_or(false) {
+                if content.store().has(cid).map_err(|e| of_store(&e))? {
                     bits[i / 8] |= 1 << (i % 8);
                 }
             }
             Ok(bits)
-        });
-        looked_up.await.unwrap_or_default()
+        })
+        .await
     }
 
     async fn answer(self, request: ContentRequest, work: mpsc::Sender<Input>) {
-        let asks = self.0.asks.clone();
-        let _turn = asks.acquire().await;
         match request {
             ContentRequest::Stats { answer } => {
                 let stats = self.0.content.stats();
                 let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
             }
-            ContentRequest::Add { source, tar, spread, progress, answer } => {
+            ContentRequest::Add { source, tar, spread, answer } => {
                 let driver = self.clone();
-                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &progress, &work));
+                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &work));
                 let _ = answer.send(added.await);
             }
             ContentRequest::Resolve { root, path, answer } => {
@@ -262,8 +286,7 @@ impl Driver {
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
         let found = self.walk(move |get| unixfs::resolve(&root, &path, get)).await?;
-        let folder = found.kind == EntryKind::Directory;
-        Ok(Named { name: String::new(), cid: found.cid, size: found.size, folder })
+        Ok(Named { name: String::new(), cid: found.cid, size: found.size, kind: kind_of(found.kind) })
     }
 
     async fn list(&self, root: Cid, path: String) -> Result<Vec<Named>, Failure> {
@@ -272,8 +295,8 @@ impl Driver {
             unixfs::list(&folder.cid, get)
         });
         let named = |entry: timerose_content::Entry| {
-            let folder = entry.kind == EntryKind::Directory;
-            Named { name: entry.name, cid: entry.cid, size: entry.size, folder }
+            let kind = kind_of(entry.kind);
+            Named { name: entry.name, cid: entry.cid, size: entry.size, kind }
         };
         Ok(entries.await?.into_iter().map(named).collect())
     }
@@ -282,14 +305,16 @@ impl Driver {
     async fn read(&self, file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>>) -> Result<(), Failure> {
         let ahead = self.clone();
         let fetching = tokio::spawn(async move { ahead.fetch(vec![file], true, &[]).await });
+        let runtime = self.0.runtime.clone();
         let sent = self.walk(move |get| {
             let mut reader = timerose_content::FileReader::open(&file, get)?;
             let mut offset = 0;
             while offset < reader.size() {
                 let chunk = reader.chunk(offset, get)?;
                 offset += chunk.len() as u64;
-                // A reader that has gone ends it.
-                if chunks.blocking_send(Ok(chunk)).is_err() {
+                // A reader that has gone, or does not read, ends it.
+                let sent = async { tokio::time::timeout(CHUNK_WAIT, chunks.send(Ok(chunk))).await };
+                if !matches!(runtime.block_on(sent), Ok(Ok(()))) {
                     break;
                 }
             }
@@ -301,19 +326,32 @@ impl Driver {
     }
 }
 
+fn kind_of(kind: EntryKind) -> NamedKind {
+    match kind {
+        EntryKind::File => NamedKind::File,
+        EntryKind::Directory => NamedKind::Folder,
+        EntryKind::Symlink => NamedKind::Symlink,
+    }
+}
+
 /// Runs something that blocks.
 async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Failure> + Send + 'static) -> Result<T, Failure> {
     let ended = tokio::task::spawn_blocking(what).await;
     ended.unwrap_or_else(|e| Err(Failure::NodeFailed { what: format!("a content task ended early: {e}") }))
 }
 
-fn of_store(error: &timerose_content::StoreError) -> Failure {
+fn of_store(error: &StoreError) -> Failure {
     Failure::NodeFailed { what: error.to_string() }
 }
 
 fn of_fetch(error: FetchError) -> Failure {
     match error {
         FetchError::NotFound { cid, asked, .. } => Failure::NotFound { cid, asked: asked as u32 },
+        FetchError::LimitExceeded { limit } => Failure::LimitExceeded { which: "input".into(), at: limit },
+        // Another node would fare no better with it.
+        bad @ (FetchError::Block(_) | FetchError::TooLarge) => {
+            Failure::BadArgument { index: 0, wanted: "content that can be fetched".into(), got: bad.to_string() }
+        }
         other => Failure::NodeFailed { what: other.to_string() },
     }
 }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use timerose_core::failure::Failure;
@@ -101,15 +102,20 @@ impl Driver {
         // Two callers who share a pure result must see the same one.
         let seed = if function.determinism == Determinism::Pure { task.memo_key() } else { id };
         let work = Work { function, entry: task.entry, args: task.args, task: seed };
-        let host: Arc<dyn Host> = self.shelf.clone();
-        let exit = self.engine.run(&work, &host, &cancel).and_then(|exit| {
-            let result = self.shelf.put(&exit.output)?;
-            let usage = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..Usage::default() };
-            Ok(Exit { result, size: exit.output.len() as u64, usage })
-        });
+        // A panic must not take the slot with it: the core waits for an exit.
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(&work, &cancel)));
+        let exit = ran.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "the engine panicked; the log says where".into() }));
         self.running.lock().remove(&ticket);
         Counters::count(&self.counters.runs);
         Some(Input::Exited { ticket, task: id, exit })
+    }
+
+    fn run_one(&self, work: &Work, cancel: &Cancel) -> Result<Exit, Failure> {
+        let host: Arc<dyn Host> = self.shelf.clone();
+        let exit = self.engine.run(work, &host, cancel)?;
+        let result = self.shelf.put(&exit.output)?;
+        let usage = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..Usage::default() };
+        Ok(Exit { result, size: exit.output.len() as u64, usage })
     }
 
     fn answer(&self, request: EngineRequest) {

@@ -3,8 +3,10 @@
 use cid::Cid;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use timerose_core::failure::Failure;
 use timerose_core::io::Output;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::config::StartError;
@@ -12,6 +14,10 @@ use crate::ports::JournalRequest;
 
 /// The receipt of a TaskId or of a result, by CID bytes.
 const RECEIPTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("receipts");
+/// How often what was written is made safe.
+const SAFE_EVERY: Duration = Duration::from_secs(1);
+/// Longer than anybody waits.
+const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 /// The most entries of one commit.
 const BATCH_MAX: usize = 1024;
 
@@ -25,7 +31,10 @@ impl Journal {
     pub fn open(dir: &Path) -> Result<Journal, StartError> {
         let path = dir.join("journal.redb");
         let fail = |why: String| StartError::Data { path: path.clone(), why };
-        let db = Database::create(&path).map_err(|e| fail(e.to_string()))?;
+        let db = Database::create(&path).map_err(|e| match e {
+            redb::DatabaseError::DatabaseAlreadyOpen => StartError::Busy { path: dir.to_path_buf() },
+            other => fail(other.to_string()),
+        })?;
         let begin = db.begin_write().map_err(|e| fail(e.to_string()))?;
         begin.open_table(RECEIPTS).map_err(|e| fail(e.to_string()))?;
         begin.commit().map_err(|e| fail(e.to_string()))?;
@@ -36,11 +45,25 @@ impl Journal {
     pub fn run(self, mut outputs: mpsc::Receiver<Output>, mut requests: mpsc::Receiver<JournalRequest>) {
         let db = std::sync::Arc::new(self.db);
         let reader = db.clone();
+        let runtime = Handle::current();
         tokio::task::spawn_blocking(move || {
-            let mut batch = Vec::new();
-            while outputs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-                if let Err(why) = write(&db, batch.drain(..)) {
+            let (mut batch, mut safe, mut written) = (Vec::new(), Instant::now(), false);
+            loop {
+                // What was written is made safe within a second, and not before: it is asked for at once, and lost only
+                // with a machine or a process that dies in that second.
+                let wait = if written { SAFE_EVERY.saturating_sub(safe.elapsed()) } else { FOR_EVER };
+                let next = async { tokio::time::timeout(wait, outputs.recv_many(&mut batch, BATCH_MAX)).await };
+                let ended = matches!(runtime.block_on(next), Ok(0));
+                let durable = ended || (written && safe.elapsed() >= SAFE_EVERY);
+                written |= !batch.is_empty();
+                if let Err(why) = write(&db, batch.drain(..), durable) {
                     tracing::error!(%why, "the journal could not be written");
+                }
+                if durable {
+                    (safe, written) = (Instant::now(), false);
+                }
+                if ended {
+                    return;
                 }
             }
         });
@@ -54,10 +77,9 @@ impl Journal {
     }
 }
 
-fn write(db: &Database, batch: impl Iterator<Item = Output>) -> Result<(), redb::Error> {
+fn write(db: &Database, batch: impl Iterator<Item = Output>, durable: bool) -> Result<(), redb::Error> {
     let mut begin = db.begin_write()?;
-    // A receipt can be made again by running again: it survives a crash of the process, not of the machine.
-    begin.set_durability(redb::Durability::None)?;
+    begin.set_durability(if durable { redb::Durability::Immediate } else { redb::Durability::None })?;
     {
         let mut table = begin.open_table(RECEIPTS)?;
         for output in batch {

@@ -42,13 +42,18 @@ impl Keys {
             }
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 let secret = ed25519::SecretKey::generate();
-                let fresh = dir.join(format!("{KEY_FILE}.new"));
+                // A link is made or it is not: of two processes that begin at once, the second reads the first's key.
+                let fresh = dir.join(format!("{KEY_FILE}.{}", std::process::id()));
                 let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh);
-                written
+                let linked = written
                     .and_then(|mut file| file.write_all(secret.as_ref()).and_then(|()| file.sync_all()))
-                    .and_then(|()| fs::rename(&fresh, &path))
-                    .map_err(|e| fail(e.to_string()))?;
-                Ok(Keys::from(ed25519::Keypair::from(secret)))
+                    .and_then(|()| fs::hard_link(&fresh, &path));
+                let _ = fs::remove_file(&fresh);
+                match linked {
+                    Ok(()) => Ok(Keys::from(ed25519::Keypair::from(secret))),
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists => Keys::open(dir),
+                    Err(e) => Err(fail(e.to_string())),
+                }
             }
             Err(e) => Err(fail(e.to_string())),
         }

@@ -26,7 +26,7 @@ pub(crate) const CHUNKS: usize = 4;
 /// What the API may ask of the content driver.
 pub(crate) enum ContentRequest {
     /// Keep a file, or the files of a tar archive.
-    Add { source: Box<dyn Read + Send>, tar: bool, spread: bool, progress: watch::Sender<u64>, answer: Answer<Added> },
+    Add { source: Box<dyn Read + Send>, tar: bool, spread: bool, answer: Answer<Added> },
     /// What a path names.
     Resolve { root: Cid, path: String, answer: Answer<Named> },
     /// The entries of a folder.
@@ -73,8 +73,20 @@ pub(crate) struct Named {
     pub cid: Cid,
     /// Bytes of content; for a folder, of everything below.
     pub size: u64,
-    /// Whether it is a folder.
-    pub folder: bool,
+    /// What it is.
+    pub kind: NamedKind,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NamedKind {
+    /// A file.
+    File,
+    /// A folder.
+    Folder,
+    /// A symbolic link, which is shown and not followed.
+    Symlink,
 }
 
 /// Writes a CID as its text.
@@ -159,7 +171,7 @@ impl Counters {
 pub(crate) trait Shelf: timerose_engines::Host {
     /// Stores a result and gives its CID: that of a file with the same bytes.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
-    /// Keeps records (DAG-CBOR blocks). `meanwhile` is called when peers can have them, which is before they are durable; what
-    /// it gives is given back.
-    fn keep(&self, records: Vec<Bytes>, meanwhile: Box<dyn FnOnce() -> bool + '_>) -> Result<bool, Failure>;
+    /// Keeps records (DAG-CBOR blocks). `had` is called once, when peers can have them, which is before they are durable, or
+    /// with the reason why they cannot be kept.
+    fn keep(&self, records: Vec<Bytes>, had: Box<dyn FnOnce(Result<(), Failure>) + '_>);
 }

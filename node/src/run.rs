@@ -5,7 +5,9 @@
 //! complete. What a queue cannot take waits in order behind it, and then nothing new is taken at all.
 
 use std::collections::VecDeque;
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timerose_core::id::Now;
@@ -23,10 +25,13 @@ use crate::{api, content, engine, signer, swarm};
 
 /// Outputs that wait for one driver.
 const DRIVER_QUEUE: usize = 4096;
-/// Room that every driver must have before new work is taken: more than one turn puts out.
+/// Room that every driver must have before new work is taken: about what one turn puts out at most. What is more waits in
+/// the backlog.
 const ROOM: usize = 256;
-/// Inputs that wait for the loop.
-const INPUT_QUEUE: usize = 4096;
+/// New work that waits for the loop: few, as a peer's messages can be large.
+const WORK_QUEUE: usize = 256;
+/// Completions that wait for the loop; drivers wait with more.
+const DONE_QUEUE: usize = 4096;
 /// How often the read model is published at most.
 const VIEW_EVERY: Duration = Duration::from_millis(50);
 
@@ -61,11 +66,12 @@ impl Running {
 /// # Errors
 /// [`StartError`], before anything was promised to anybody.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    let lock = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
     let requests = Requests::default();
-    let (work, work_rx) = mpsc::channel(INPUT_QUEUE);
-    let (done, done_rx) = mpsc::channel(INPUT_QUEUE);
+    let (work, work_rx) = mpsc::channel(WORK_QUEUE);
+    let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone())?;
     let shelf = library.shelf();
@@ -120,9 +126,23 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         api: Line::new(to_api),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let turns = Loop { node, drivers, view, counters, begin: Instant::now(), out: Vec::new(), published: None, stale: true };
+    let turns =
+        Loop { _lock: lock, node, drivers, view, counters, begin: Instant::now(), out: Vec::new(), published: None, stale: true };
     let ended = tokio::spawn(turns.run(work_rx, done_rx, stopped));
     Ok(Running { api, view: view_rx, stop: Some(stop), ended })
+}
+
+/// Takes the data folder for this process.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let fail = |why: std::io::Error| StartError::Data { path: path.clone(), why: why.to_string() };
+    std::fs::create_dir_all(dir).map_err(fail)?;
+    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::Busy { path: dir.to_path_buf() }),
+        Err(TryLockError::Error(why)) => Err(fail(why)),
+    }
 }
 
 fn queue() -> (mpsc::Sender<Output>, mpsc::Receiver<Output>) {
@@ -193,6 +213,8 @@ impl Drivers {
 }
 
 struct Loop {
+    /// Held as long as the node runs: one process at a time has a data folder.
+    _lock: File,
     node: Node,
     drivers: Drivers,
     view: watch::Sender<View>,
@@ -244,12 +266,12 @@ impl Loop {
         }
     }
 
-    /// The core's next alarm; sooner while something waits in front of a driver or the view is not the latest.
+    /// The core's next alarm; sooner while a driver has no room or the view is not the latest.
     fn wakeup(&mut self) -> Instant {
         let now = Instant::now();
         let idle = Duration::from_secs(3600);
         let core = self.node.next_wakeup().map_or(now + idle, |us| self.begin + Duration::from_micros(us));
-        let blocked = self.drivers.all().into_iter().any(|line| !line.backlog.is_empty());
+        let blocked = self.drivers.all().into_iter().any(|line| !line.has_room());
         let view = self.published.filter(|_| self.stale).map(|at| at + VIEW_EVERY);
         let mut wake = core;
         if blocked {

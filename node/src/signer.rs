@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use timerose_core::failure::Failure;
 use timerose_core::id::{DAG_CBOR, cid_of};
 use timerose_core::io::{Input, Output};
 use tokio::sync::mpsc;
@@ -20,28 +21,31 @@ pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver
     tokio::task::spawn_blocking(move || {
         let mut batch = Vec::new();
         while outputs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            let mut receipts = Vec::new();
-            let mut answers = Vec::new();
+            let (mut receipts, mut tickets) = (Vec::new(), Vec::new());
             for output in batch.drain(..) {
                 match output {
                     Output::Sign { ticket, receipt } => {
                         let block = Bytes::from(keys.seal(&receipt));
-                        answers.push(Input::Signed { ticket, receipt: cid_of(DAG_CBOR, &block) });
+                        tickets.push((ticket, cid_of(DAG_CBOR, &block)));
                         receipts.push(block);
                     }
                     Output::SignAdvert { advert } => match open_verified(&keys.seal(&advert)) {
-                        Ok(advert) => answers.push(Input::AdvertSigned { advert }),
+                        Ok(advert) => drop(done.blocking_send(Input::AdvertSigned { advert })),
                         Err(why) => tracing::error!(%why, "this node's own advert cannot be read back"),
                     },
                     _ => {}
                 }
             }
-            let answered = || answers.into_iter().all(|answer| done.blocking_send(answer).is_ok());
-            match shelf.keep(receipts, Box::new(answered)) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(why) => tracing::error!(%why, "receipts could not be kept"),
+            if receipts.is_empty() {
+                continue;
             }
+            let had = |had: Result<(), Failure>| {
+                for (ticket, receipt) in tickets {
+                    // Only a node that ends does not listen.
+                    let _ = done.blocking_send(Input::Signed { ticket, receipt: had.clone().map(|()| receipt) });
+                }
+            };
+            shelf.keep(receipts, Box::new(had));
         }
     });
 }

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
+use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, identify, noise, ping, tcp, yamux};
@@ -28,8 +29,16 @@ const IDLE: Duration = Duration::from_secs(24 * 3600);
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_WAIT: Duration = Duration::from_secs(10);
 
+/// Connections that one peer may have: two that dial each other at once have two.
+const CONNECTIONS_PER_PEER: u32 = 4;
+/// Connections that peers may have opened, in all; further ones are closed at once.
+const CONNECTIONS_IN: u32 = 1024;
+/// Connections that peers are opening at the same time.
+const PENDING_IN: u32 = 128;
+
 #[derive(NetworkBehaviour)]
 struct Protocols {
+    limits: connection_limits::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     exchange: exchange::Behaviour,
@@ -54,6 +63,10 @@ impl Driver {
     ) -> Result<Driver, StartError> {
         let fail = |addr: &str, why: String| StartError::Listen { addr: addr.to_string(), why };
         let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec { keys: keys.clone() }));
+        let limits = ConnectionLimits::default()
+            .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
+            .with_max_established_incoming(Some(CONNECTIONS_IN))
+            .with_max_pending_incoming(Some(PENDING_IN));
         let agent = format!("timerose/{}", env!("CARGO_PKG_VERSION"));
         let mut swarm = SwarmBuilder::with_existing_identity(keys.keypair())
             .with_tokio()
@@ -61,6 +74,7 @@ impl Driver {
             .map_err(|e| fail("tcp", e.to_string()))?
             .with_quic()
             .with_behaviour(|key| Protocols {
+                limits: connection_limits::Behaviour::new(limits),
                 identify: identify::Behaviour::new(
                     identify::Config::new("ipfs/0.1.0".into(), key.public()).with_agent_version(agent),
                 ),

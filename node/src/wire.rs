@@ -17,7 +17,7 @@ const PROTOCOL: StreamProtocol = StreamProtocol::new("/timerose/task/1");
 /// Streams that one peer may have open to this node: one is in use, another may take its place.
 const STREAMS_MAX: usize = 8;
 /// Frames that wait for one peer, or for the loop.
-const QUEUE: usize = 1024;
+const QUEUE: usize = 256;
 
 /// What a peer said, as far as it was checked.
 pub(crate) enum Heard {

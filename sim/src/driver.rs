@@ -55,7 +55,7 @@ impl World<'_> {
             }
             Output::Sign { ticket, receipt } => {
                 let receipt = cid_of(DAG_CBOR, &[receipt.ran.to_bytes(), receipt.at.to_be_bytes().to_vec()].concat());
-                self.answer(node, Input::Signed { ticket, receipt });
+                self.answer(node, Input::Signed { ticket, receipt: Ok(receipt) });
             }
             Output::Reply { request, reply } => {
                 self.count(&reply);

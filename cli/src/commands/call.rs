@@ -8,8 +8,9 @@ use super::content::{cat, upload};
 use crate::args::{Abi, Call, Deploy, Format, Mapreduce, Receipt};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{bytes, columns, plain, say, show};
+use crate::output::{say, show};
 use crate::progress;
+use crate::text::{bytes, columns, plain};
 
 fn text(value: &Value) -> String {
     value.as_str().map(plain).unwrap_or_default()

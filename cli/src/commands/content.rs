@@ -9,8 +9,9 @@ use ureq::SendBody;
 use crate::args::{Add, Get, Ls};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{bytes, columns, plain, say, show};
+use crate::output::{say, show};
 use crate::progress::transfer;
+use crate::text::{bytes, columns, plain};
 
 /// `timerose add`
 pub fn add(client: &Client, args: &Add) -> Result<(), CliError> {
@@ -24,15 +25,13 @@ pub fn add(client: &Client, args: &Add) -> Result<(), CliError> {
 /// Sends a file or a folder to the node.
 pub fn upload(client: &Client, path: &Path, spread: bool) -> Result<Value, CliError> {
     let route = format!("/v1/add?spread={spread}");
-    let total = size_of(path)?;
-    let bar = transfer("adding", Some(total));
-    let progress = |event: &Value| bar.set_position(event["bytes"].as_u64().unwrap_or(0));
+    let bar = transfer("adding", size_of(path)?);
     let meta = std::fs::symlink_metadata(path).map_err(|e| CliError::io(path.display(), e))?;
     let added = if meta.is_dir() {
         let (reader, writer) = std::io::pipe().map_err(|e| CliError::io("a pipe", e))?;
         let folder = path.to_path_buf();
         let archiving = std::thread::spawn(move || archive(&folder, writer));
-        let sent = client.upload(&route, "application/x-tar", SendBody::from_owned_reader(reader), progress);
+        let sent = client.upload(&route, "application/x-tar", SendBody::from_owned_reader(bar.wrap_read(reader)));
         // What could not be read says more than the upload that broke off because of it.
         match archiving.join() {
             Ok(Err(failed)) if failed.code != "Pipe" => Err(failed),
@@ -40,7 +39,7 @@ pub fn upload(client: &Client, path: &Path, spread: bool) -> Result<Value, CliEr
         }
     } else {
         let file = File::open(path).map_err(|e| CliError::io(path.display(), e))?;
-        client.upload(&route, "application/octet-stream", SendBody::from_owned_reader(file), progress)
+        client.upload(&route, "application/octet-stream", SendBody::from_owned_reader(bar.wrap_read(file)))
     };
     bar.finish_and_clear();
     added
@@ -125,7 +124,7 @@ pub fn cat(client: &Client, of: &str) -> Result<(), CliError> {
     let mut reader = client.read(&format!("/v1/cat/{}", split(of)))?;
     let mut stdout = std::io::stdout().lock();
     copy(&mut reader, &mut stdout)?;
-    stdout.flush().map_err(|e| CliError::io("stdout", e))
+    stdout.flush().map_err(|e| CliError::stdout(&e))
 }
 
 fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<u64, CliError> {
@@ -137,7 +136,7 @@ fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<u64, CliError
         if count == 0 {
             return Ok(sum);
         }
-        writer.write_all(&buffer[..count]).map_err(|e| CliError::io("the output", e))?;
+        writer.write_all(&buffer[..count]).map_err(|e| CliError::stdout(&e))?;
         sum += count as u64;
     }
 }
@@ -147,7 +146,7 @@ pub fn ls(client: &Client, args: &Ls) -> Result<(), CliError> {
     let entries = client.get(&format!("/v1/ls/{}", split(&args.of)))?;
     show(args.show.output, &entries, || {
         let row = |entry: &Value| {
-            let folder = entry["folder"] == json!(true);
+            let folder = is_folder(entry);
             let size = if folder { "-".into() } else { bytes(entry["size"].as_u64().unwrap_or(0)) };
             let name = plain(entry["name"].as_str().unwrap_or_default());
             vec![entry["cid"].as_str().unwrap_or_default().to_string(), size, if folder { format!("{name}/") } else { name }]
@@ -166,29 +165,78 @@ pub fn get(client: &Client, args: &Get) -> Result<(), CliError> {
     if to.symlink_metadata().is_ok() {
         return Err(CliError::usage(format!("{} exists", to.display()), "choose another path with -o"));
     }
-    let mut sum = 0;
-    fetch(client, &of, root["folder"] == json!(true), &to, &mut sum)?;
-    say(&format!("{} written", bytes(sum)));
-    show(args.output, &json!({"path": to, "bytes": sum}), || to.display().to_string())
+    let mut got = Got::default();
+    got.fetch(client, &of, &root, &to, 0)?;
+    say(&format!("{} written in {} files", bytes(got.bytes), got.files));
+    show(args.output, &json!({"path": to, "bytes": got.bytes, "files": got.files}), || to.display().to_string())
 }
 
-fn fetch(client: &Client, of: &str, folder: bool, to: &Path, sum: &mut u64) -> Result<(), CliError> {
-    if !folder {
-        let mut reader = client.read(&format!("/v1/cat/{of}"))?;
-        let mut file = File::create_new(to).map_err(|e| CliError::io(to.display(), e))?;
-        *sum += copy(&mut reader, &mut file)?;
-        return Ok(());
-    }
-    std::fs::create_dir(to).map_err(|e| CliError::io(to.display(), e))?;
-    for entry in client.get(&format!("/v1/ls/{of}"))?.as_array().into_iter().flatten() {
-        let name = entry["name"].as_str().unwrap_or_default();
-        // Names come from whoever made the folder: one that is not a plain name would lead out of it.
-        let mut parts = Path::new(name).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name) {
-            return Err(CliError::usage(format!("the folder holds the name {:?}", plain(name)), "read it with `timerose cat`"));
+fn is_folder(entry: &Value) -> bool {
+    entry["kind"] == json!("folder")
+}
+
+/// Folders within folders, and entries in all, that `get` writes: a small DAG can hold endlessly many.
+const DEPTH_MAX: usize = 128;
+const ENTRIES_MAX: u64 = 1_000_000;
+
+/// What was written so far.
+#[derive(Default)]
+struct Got {
+    bytes: u64,
+    files: u64,
+    entries: u64,
+}
+
+impl Got {
+    fn fetch(&mut self, client: &Client, of: &str, entry: &Value, to: &Path, depth: usize) -> Result<(), CliError> {
+        self.entries += 1;
+        if depth > DEPTH_MAX || self.entries > ENTRIES_MAX {
+            let message = format!("the content is deeper than {DEPTH_MAX} folders or has over {ENTRIES_MAX} entries");
+            return Err(CliError::usage(message, "get a part of it"));
         }
-        let below = entry["cid"].as_str().unwrap_or_default();
-        fetch(client, below, entry["folder"] == json!(true), &to.join(name), sum)?;
+        if entry["kind"] == json!("symlink") {
+            say(&format!("left out {}: a symbolic link", to.display()));
+            return Ok(());
+        }
+        if !is_folder(entry) {
+            return self.file(client, of, to);
+        }
+        std::fs::create_dir(to).map_err(|e| CliError::io(to.display(), e))?;
+        for entry in client.get(&format!("/v1/ls/{of}"))?.as_array().into_iter().flatten() {
+            let name = entry["name"].as_str().unwrap_or_default();
+            // Names come from whoever made the folder: one that is not a plain name would lead out of it.
+            let mut parts = Path::new(name).components();
+            if !matches!((parts.next(), parts.next()), (Some(Component::Normal(only)), None) if only == name) {
+                return Err(CliError::usage(
+                    format!("the folder holds the name {:?}", plain(name)),
+                    "read it with `timerose cat`",
+                ));
+            }
+            let below = entry["cid"].as_str().unwrap_or_default();
+            self.fetch(client, below, entry, &to.join(name), depth + 1)?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Writes under another name first, so that a file that is there is whole.
+    fn file(&mut self, client: &Client, of: &str, to: &Path) -> Result<(), CliError> {
+        let mut part = to.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let failed = |e: std::io::Error| CliError::io(to.display(), e);
+        let mut reader = client.read(&format!("/v1/cat/{of}"))?;
+        let written = File::create_new(&part).map_err(failed).and_then(|mut file| copy(&mut reader, &mut file));
+        match written {
+            Ok(bytes) => {
+                std::fs::rename(&part, to).map_err(failed)?;
+                self.bytes += bytes;
+                self.files += 1;
+                Ok(())
+            }
+            Err(error) => {
+                let _ = std::fs::remove_file(&part);
+                Err(error)
+            }
+        }
+    }
 }

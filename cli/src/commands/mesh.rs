@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::args::Format;
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{columns, plain, show};
+use crate::output::show;
+use crate::text::{columns, plain};
 
 fn text(value: &Value) -> String {
     value.as_str().map(plain).unwrap_or_default()

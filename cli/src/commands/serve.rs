@@ -22,8 +22,8 @@ use crate::paths::{api_addrs, api_file, write_api_addrs};
 /// Guests' memory of a node that a command starts for itself.
 const OWN_MEMORY: u64 = 4 << 30;
 
-/// Starts a node in this process, for one command.
-pub fn start_here(home: &Path) -> Result<(Running, Runtime), CliError> {
+/// Starts a node in this process, for one command; `None` where another process has the folder.
+pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
     let runtime = runtime()?;
     let config = Config {
         dir: home.to_path_buf(),
@@ -40,7 +40,11 @@ pub fn start_here(home: &Path) -> Result<(Running, Runtime), CliError> {
         running.addrs().await;
         Ok(running)
     });
-    Ok((running.map_err(not_started)?, runtime))
+    match running {
+        Ok(running) => Ok(Some((running, runtime))),
+        Err(StartError::Busy { .. }) => Ok(None),
+        Err(error) => Err(not_started(error)),
+    }
 }
 
 fn runtime() -> Result<Runtime, CliError> {
@@ -53,7 +57,8 @@ fn processors() -> u32 {
 
 fn not_started(error: StartError) -> CliError {
     let hint = match &error {
-        StartError::Data { .. } => "is another node running there? each needs a folder of its own",
+        StartError::Data { .. } => "check the folder and its permissions",
+        StartError::Busy { .. } => "end it, or give this one a folder of its own",
         StartError::Listen { .. } => "is the port taken? port 0 lets the system choose",
         StartError::Address { .. } => "such as /ip4/127.0.0.1/tcp/4001 or /ip4/127.0.0.1/udp/4001/quic-v1",
         StartError::Engine(_) => "the log says more with -v",
@@ -78,13 +83,13 @@ pub fn node(home: &Path, args: Node) -> Result<(), CliError> {
         show(args.show.output, &ready, || {
             format!("{id} in {}, API http://{}, at {}", args.region, running.api, addrs.join(" "))
         })?;
-        wait_for_the_end(args.until_stdin_closes).await?;
+        let ended = wait_for_the_end(args.until_stdin_closes).await;
+        let _ = std::fs::remove_file(api_file(&dir));
         running.stop().await;
-        Ok(())
+        ended
     });
     // What still runs on blocking threads must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
-    let _ = std::fs::remove_file(api_file(&dir));
     ended
 }
 
@@ -116,11 +121,12 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
     })
 }
 
-/// Ctrl-C, or a polite kill, or the end of whoever started this process.
+/// Ctrl-C, a polite kill, a closed terminal, or the end of whoever started this process.
 async fn wait_for_the_end(until_stdin_closes: bool) -> Result<(), CliError> {
-    let fail = |e| CliError::io("signals", e);
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fail)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(fail)?;
+    let on = |kind| signal(kind).map_err(|e| CliError::io("signals", e));
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut hang_up = on(SignalKind::hangup())?;
     let (closed, stdin_closed) = tokio::sync::oneshot::channel();
     if until_stdin_closes {
         std::thread::spawn(move || {
@@ -128,16 +134,12 @@ async fn wait_for_the_end(until_stdin_closes: bool) -> Result<(), CliError> {
             let _ = std::io::stdin().read(&mut [0]);
             let _ = closed.send(());
         });
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = stdin_closed => {}
-        }
-    } else {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+    }
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hang_up.recv() => {}
+        Ok(()) = stdin_closed, if until_stdin_closes => {}
     }
     Ok(())
 }
@@ -145,7 +147,7 @@ async fn wait_for_the_end(until_stdin_closes: bool) -> Result<(), CliError> {
 /// `timerose up`
 pub fn up(home: &Path, args: &Up) -> Result<(), CliError> {
     runtime()?.block_on(async {
-        let mut mesh = Mesh { home: home.to_path_buf(), children: Vec::new(), stdins: Vec::new() };
+        let mut mesh = Mesh { home: home.to_path_buf(), children: Vec::new(), stdins: Vec::new(), announced: false };
         let started = mesh.start(args).await;
         let ended = match started {
             Ok(()) => mesh.wait().await,
@@ -162,6 +164,8 @@ struct Mesh {
     children: Vec<Child>,
     /// The nodes' stdins: while they are open the nodes run.
     stdins: Vec<ChildStdin>,
+    /// Whether the folder's API addresses are this mesh's.
+    announced: bool,
 }
 
 impl Mesh {
@@ -197,15 +201,29 @@ impl Mesh {
                 format!("node {} {} in {}, API http://{}", index + 1, text("id"), text("region"), text("api"))
             })?;
         }
-        write_api_addrs(&self.home, &addrs)
+        write_api_addrs(&self.home, &addrs)?;
+        self.announced = true;
+        Ok(())
     }
 
-    /// Waits for Ctrl-C, or until no node is left.
+    /// Waits for Ctrl-C, or until no node is left; says which ended.
     async fn wait(&mut self) -> Result<(), CliError> {
+        let mut child_ended = signal(SignalKind::child()).map_err(|e| CliError::io("signals", e))?;
+        let children = &mut self.children;
+        let mut left: Vec<usize> = (0..children.len()).collect();
         let all_ended = async {
-            for (index, child) in self.children.iter_mut().enumerate() {
-                let status = child.wait().await;
-                say(&format!("node {} ended: {}", index + 1, status.map_or_else(|e| e.to_string(), |s| s.to_string())));
+            while !left.is_empty() {
+                left.retain(|&index| match children[index].try_wait() {
+                    Ok(None) => true,
+                    ended => {
+                        let how = ended.ok().flatten().map(|status| status.to_string()).unwrap_or_default();
+                        say(&format!("node {} ended: {how}", index + 1));
+                        false
+                    }
+                });
+                if !left.is_empty() {
+                    child_ended.recv().await;
+                }
             }
         };
         tokio::select! {
@@ -222,7 +240,9 @@ impl Mesh {
                 let _ = child.kill().await;
             }
         }
-        let _ = std::fs::remove_file(api_file(&self.home));
+        if self.announced {
+            let _ = std::fs::remove_file(api_file(&self.home));
+        }
     }
 }
 

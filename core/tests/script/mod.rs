@@ -251,7 +251,7 @@ impl Player {
                 let exit = Exit { result: self.cid(result), size: 10, usage };
                 Input::Exited { ticket, task: self.cid("task"), exit: Ok(exit) }
             }
-            ("signed", []) => Input::Signed { ticket, receipt: self.cid("receipt") },
+            ("signed", []) => Input::Signed { ticket, receipt: Ok(self.cid("receipt")) },
             _ => panic!("no such answer: {answer} {words:?}"),
         }
     }

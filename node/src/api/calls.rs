@@ -12,16 +12,14 @@ use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits};
 use timerose_core::io::{Answer, Input};
 use timerose_core::record;
-use timerose_core::task::{Arg, Done, INLINE_MAX, Receipt, Task, Usage};
+use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
+use timerose_engines::CODE_MAX;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::error::{ApiError, Body};
 use crate::keys::open_verified;
-use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest};
-
-/// The largest code that is deployed, in bytes.
-const CODE_MAX: u64 = 256 << 20;
+use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest, NamedKind};
 
 /// The body of a call.
 #[derive(Deserialize)]
@@ -69,19 +67,6 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
             ArgBody::Text(text) => Arg::Inline(text.into_bytes()),
             ArgBody::Bytes(bytes) => Arg::Inline(bytes),
         });
-    }
-    if args.len() > timerose_core::task::ARGS_MAX {
-        return Err(ApiError::usage("over 1,024 arguments", "put them into one file and pass its CID"));
-    }
-    let mut inline = 0;
-    for (index, arg) in args.iter().enumerate() {
-        if let Arg::Inline(bytes) = arg {
-            inline += bytes.len();
-            if inline > INLINE_MAX {
-                let wanted = format!("at most {INLINE_MAX} inline bytes in all; add more with `timerose add` and pass the CID");
-                return Err(Failure::BadArgument { index: index as u32, wanted, got: format!("{inline} bytes") }.into());
-            }
-        }
     }
     let task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: 0 };
     let request = api.ports.requests.next();
@@ -246,6 +231,10 @@ pub(super) async fn receipt(State(api): Shared, Path(of): Path<String>) -> Resul
         wanted: "a receipt, or a task or result of this node".into(),
         got: format!("{cid}: {e}"),
     })?;
+    // Who says that a receipt belongs to something is another node; the receipt itself must say so as well.
+    if cid != of && receipt.ran != of && receipt.out != Ok(of) {
+        return Err(Failure::NotFound { cid: of, asked: 0 }.into());
+    }
     let args: Vec<Value> = receipt
         .task
         .args
@@ -285,7 +274,7 @@ pub(super) async fn ask<R, T>(
 
 async fn read_file(api: &super::Api, file: Cid) -> Result<Bytes, ApiError> {
     let named = ask(&api.ports.content, |answer| ContentRequest::Resolve { root: file, path: String::new(), answer }).await?;
-    if named.folder || named.size > CODE_MAX {
+    if named.kind != NamedKind::File || named.size > CODE_MAX {
         return Err(Failure::Rejected { finding: format!("code is a file of at most {CODE_MAX} bytes") }.into());
     }
     let (chunks, mut read) = mpsc::channel(CHUNKS);

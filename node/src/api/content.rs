@@ -4,13 +4,12 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::convert::Infallible;
-use tokio::sync::{mpsc, oneshot, watch};
+use std::time::Duration;
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
@@ -19,6 +18,8 @@ use super::calls::{ask, parse_cid};
 use super::error::ApiError;
 use crate::ports::{Added, CHUNKS, ContentRequest, Named};
 
+/// How long a sender may say nothing in the midst of a body.
+const IDLE: Duration = Duration::from_secs(60);
 /// The type of a body that holds a folder.
 const TAR: &str = "application/x-tar";
 
@@ -31,46 +32,22 @@ pub(super) struct AddQuery {
     spread: bool,
 }
 
-/// `POST /v1/add`: the body is a file, or with the type `application/x-tar` a folder. Events `progress`, then `result` or
-/// `error`.
-pub(super) async fn add(
-    State(api): Shared,
-    Query(query): Query<AddQuery>,
-    request: Request,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+/// `POST /v1/add`: the body is a file, or with the type `application/x-tar` a folder.
+pub(super) async fn add(State(api): Shared, Query(query): Query<AddQuery>, request: Request) -> Result<Json<Value>, ApiError> {
     let tar = request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(TAR.as_bytes()));
-    let body = request.into_body().into_data_stream().map_err(std::io::Error::other);
-    let source = Box::new(SyncIoBridge::new(StreamReader::new(body)));
-    let (progress, seen) = watch::channel(0);
-    let (answer, answered) = oneshot::channel();
-    let request = ContentRequest::Add { source, tar, spread: query.spread, progress, answer };
-    api.ports.content.send(request).await.map_err(|_| ApiError::ending())?;
-    let events = futures::stream::unfold(Some((seen, answered)), |state| async {
-        let (mut seen, mut answered) = state?;
-        let ended = tokio::select! {
-            biased;
-            ended = &mut answered => ended,
-            changed = seen.changed() => match changed {
-                Ok(()) => {
-                    let bytes = *seen.borrow_and_update();
-                    // A few reports a second are enough to watch.
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    return Some((Ok(named("progress", &json!({"bytes": bytes}))), Some((seen, answered))));
-                }
-                Err(_) => answered.await,
-            },
+    let body = request.into_body().into_data_stream();
+    // A sender that stops must not hold a thread for ever.
+    let body = futures::stream::unfold(body, |mut body| async {
+        let next = tokio::time::timeout(IDLE, body.next()).await;
+        let part = match next {
+            Ok(part) => part?.map_err(std::io::Error::other),
+            Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
         };
-        let event = match ended.map_err(|_| ApiError::ending()).and_then(|added| added.map_err(ApiError::from)) {
-            Ok(added) => named("result", &show_added(&added)),
-            Err(error) => named("error", error.body()),
-        };
-        Some((Ok(event), None))
+        Some((part, body))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
-}
-
-fn named(name: &str, data: &Value) -> Event {
-    Event::default().event(name).data(data.to_string())
+    let source = Box::new(SyncIoBridge::new(StreamReader::new(Box::pin(body))));
+    let added = ask(&api.ports.content, |answer| ContentRequest::Add { source, tar, spread: query.spread, answer }).await?;
+    Ok(Json(show_added(&added)))
 }
 
 fn show_added(added: &Added) -> Value {

@@ -8,14 +8,14 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::sync::mpsc as sync;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timerose_content::blockstore::BatchWriter;
 use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Root};
 use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Request};
 use timerose_core::message::CIDS_MAX;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::ports::{Added, Requests};
 
@@ -31,6 +31,9 @@ const PLACE_WAIT: Duration = Duration::from_secs(600);
 /// Placements that one import has not taken yet. What it has under way is bounded, and is at most a few thousand batches of
 /// small blocks; an import that falls behind all the same fails.
 const PLACEMENTS: usize = 16 * 1024;
+
+/// How long an import that waits for others sleeps between two tries.
+const STAGE_WAIT: Duration = Duration::from_millis(20);
 
 type Placement = (Vec<Cid>, NodeId);
 
@@ -62,7 +65,6 @@ impl Imports {
         source: Box<dyn Read + Send>,
         tar: bool,
         spread: bool,
-        progress: &watch::Sender<u64>,
         work: &mpsc::Sender<Input>,
     ) -> Result<Added, Failure> {
         let request = self.requests.next();
@@ -84,7 +86,7 @@ impl Imports {
             placed: BTreeMap::new(),
         });
         let sink = Sink { local: content.store().batch(), spread: spread_state };
-        let import = Import { sink, progress, read: 0, files: 0 };
+        let import = Import { sink, files: 0 };
         let added = if tar { import.archive(source) } else { import.file(source) };
         if spread {
             self.waiting.lock().remove(&request);
@@ -100,8 +102,6 @@ impl Imports {
 /// One import under way.
 struct Import<'a> {
     sink: Sink<'a>,
-    progress: &'a watch::Sender<u64>,
-    read: u64,
     files: u64,
 }
 
@@ -144,9 +144,7 @@ impl Import<'_> {
             if count == 0 {
                 break;
             }
-            self.read += count as u64;
             importer.push(&buffer[..count], &mut |block| self.sink.take(block))?;
-            self.progress.send_replace(self.read);
         }
         self.files += 1;
         importer.finish(&mut |block| self.sink.take(block))
@@ -207,6 +205,22 @@ struct Spread<'a> {
 }
 
 impl Spread<'_> {
+    /// Offers a block to peers. What other imports of this node have staged counts as well: then this one waits.
+    fn stage(&mut self, block: &Block) -> Result<(), Failure> {
+        let begin = Instant::now();
+        while self.store.stage(vec![block.clone()]).is_err() {
+            self.ask()?;
+            if self.waiting_bytes > 0 {
+                self.settle(self.waiting_bytes - 1)?;
+            } else if begin.elapsed() > PLACE_WAIT {
+                return Err(Failure::Overloaded { retry_after_ms: 1000 });
+            } else {
+                std::thread::sleep(STAGE_WAIT);
+            }
+        }
+        Ok(())
+    }
+
     fn take(&mut self, block: Block) -> Result<(), Failure> {
         let cid = *block.cid();
         let key = *self.file.get_or_insert(cid);
@@ -214,9 +228,9 @@ impl Spread<'_> {
             Some((file, cids)) if *file == key => cids.push(cid),
             _ => self.part.push((key, vec![cid])),
         }
-        self.part_bytes += block.size();
-        self.waiting_bytes += block.size();
-        self.store.stage(vec![block.clone()]).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+        self.stage(&block)?;
+        self.part_bytes += cost(&block);
+        self.waiting_bytes += cost(&block);
         self.waiting.entry(cid).or_default().push(block);
         let blocks: usize = self.part.iter().map(|(_, cids)| cids.len()).sum();
         if self.part_bytes >= PART_BYTES || blocks >= CIDS_MAX { self.place() } else { Ok(()) }
@@ -224,13 +238,19 @@ impl Spread<'_> {
 
     /// Asks the core for places for the present part, and waits while too much waits.
     fn place(&mut self) -> Result<(), Failure> {
+        self.ask()?;
+        self.settle(WAITING_BYTES - PART_BYTES)
+    }
+
+    /// Asks the core for places for the present part.
+    fn ask(&mut self) -> Result<(), Failure> {
         self.part_bytes = 0;
         let files = std::mem::take(&mut self.part);
         if !files.is_empty() {
             let gone = |_| Failure::NodeFailed { what: "the node is ending".into() };
             self.work.blocking_send(Input::Place { request: self.request, files }).map_err(gone)?;
         }
-        self.settle(WAITING_BYTES - PART_BYTES)
+        Ok(())
     }
 
     /// Takes placements until at most `most` bytes wait.
@@ -240,7 +260,7 @@ impl Spread<'_> {
             let (cids, at) = placed.map_err(|_| Failure::NodeFailed { what: "no store answered".into() })?;
             *self.placed.entry(at).or_default() += cids.len() as u64;
             let blocks: Vec<Block> = cids.iter().filter_map(|cid| self.waiting.get_mut(cid)?.pop()).collect();
-            self.waiting_bytes -= blocks.iter().map(Block::size).sum::<usize>();
+            self.waiting_bytes -= blocks.iter().map(cost).sum::<usize>();
             if at == self.me {
                 self.store.put_many(&blocks).map_err(|e| super::of_store(&e))?;
             }
@@ -248,6 +268,11 @@ impl Spread<'_> {
         }
         Ok(())
     }
+}
+
+/// What a staged block takes of memory, as the store counts it: small ones take more than their bytes.
+fn cost(block: &Block) -> usize {
+    block.size() + 256
 }
 
 impl Drop for Spread<'_> {

@@ -75,20 +75,22 @@ impl Shelf for LocalShelf {
         self.content.add_bytes(bytes).map_err(of_content)
     }
 
-    fn keep(&self, records: Vec<Bytes>, meanwhile: Box<dyn FnOnce() -> bool + '_>) -> Result<bool, Failure> {
+    fn keep(&self, records: Vec<Bytes>, had: Box<dyn FnOnce(Result<(), Failure>) + '_>) {
         let encoded: Result<Vec<Block>, _> = records.into_iter().map(|bytes| Block::encode(DAG_CBOR, bytes)).collect();
-        let blocks = encoded.map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+        let blocks = match encoded {
+            Ok(blocks) => blocks,
+            Err(why) => return had(Err(Failure::NodeFailed { what: why.to_string() })),
+        };
         let store = self.content.store();
-        let staged = store.stage(blocks.clone()).is_ok();
-        if staged {
-            let told = meanwhile();
-            let kept = store.put_many(&blocks);
-            store.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
-            kept.map_err(|e| of_content(e.into()))?;
-            return Ok(told);
+        // While too much is staged, the answer waits for the disk instead.
+        if store.stage(blocks.clone()).is_err() {
+            return had(store.put_many(&blocks).map_err(|e| of_content(e.into())));
         }
-        store.put_many(&blocks).map_err(|e| of_content(e.into()))?;
-        Ok(meanwhile())
+        had(Ok(()));
+        if let Err(why) = store.put_many(&blocks) {
+            tracing::error!(%why, "records were given out and could not be kept");
+        }
+        store.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
     }
 }
 
