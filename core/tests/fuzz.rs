@@ -253,7 +253,11 @@ impl Chaos {
             }
             _ => Input::Signed {
                 ticket,
-                receipt: if self.number() % 4 == 0 { Err(timerose_core::failure::Failure::Cancelled) } else { Ok(self.cid()) },
+                receipt: if self.number().is_multiple_of(4) {
+                    Err(timerose_core::failure::Failure::Cancelled)
+                } else {
+                    Ok(self.cid())
+                },
             },
         }
     }
