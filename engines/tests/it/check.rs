@@ -56,7 +56,7 @@ fn unfit_code_is_rejected_with_the_finding() {
     let foreign = COMMAND.replace("wasi_snapshot_preview1", "env");
     let global = COMMAND.replace("(func (param i32))", "(global i32)");
     let cases = [
-        (two(), b"text".to_vec(), "not a valid wasm module"),
+        (two(), b"text".to_vec(), "does not begin with"),
         (two(), code(FAN)[..40].to_vec(), "not a valid wasm module"),
         (two(), b"\0asm\x0d\0\x01\0".to_vec(), "not a valid wasm module"),
         (two(), code(shared), "not a valid wasm module"),
