@@ -57,7 +57,7 @@ impl Blockstore {
         check_format(dir)?;
         // The index comes first: it holds the lock under which the sweep is safe.
         let index = Index::open(dir)?;
-        let disk = Arc::new(Disk { index, flat: Flat::open(dir)? });
+        let disk = Arc::new(Disk { index, flat: Flat::open(dir)?, fresh: Staging::default() });
         let writer = Writer::start(disk.clone())?;
         Ok(Blockstore(Arc::new(Inner { disk, writer, staging: Staging::default(), observer: OnceLock::new() })))
     }
@@ -75,12 +75,16 @@ impl Blockstore {
 
     /// Whether the block is kept here.
     pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
-        Ok(block::inline_data(cid).is_some() || self.0.disk.index.place(cid.hash())?.is_some())
+        let fresh = || self.0.disk.fresh.get(cid.hash()).is_some();
+        Ok(block::inline_data(cid).is_some() || fresh() || self.0.disk.index.place(cid.hash())?.is_some())
     }
 
     /// Bytes in the block, if it is kept here.
     pub fn size_of(&self, cid: &Cid) -> Result<Option<u64>, StoreError> {
         if let Some(data) = block::inline_data(cid) {
+            return Ok(Some(data.len() as u64));
+        }
+        if let Some(data) = self.0.disk.fresh.get(cid.hash()) {
             return Ok(Some(data.len() as u64));
         }
         Ok(self.0.disk.index.place(cid.hash())?.map(|place| place.size()))
@@ -94,6 +98,9 @@ impl Blockstore {
             return Ok(Some(data));
         }
         let disk = &self.0.disk;
+        if let Some(data) = disk.fresh.get(cid.hash()) {
+            return Ok(Some(data));
+        }
         let (data, path) = match disk.index.place(cid.hash())? {
             None => return Ok(None),
             Some(Place::Small(data)) => (data, disk.index.path().to_owned()),
@@ -113,6 +120,19 @@ impl Blockstore {
     pub fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
         self.begin_put(blocks.to_vec())?.wait()?;
         self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
+        Ok(())
+    }
+
+    /// Stores blocks that can be made again: they are here when it returns, and durable soon after (a crash in between loses
+    /// them). While as much is on its way as may be, it waits for the disk as [`Blockstore::put_many`] does.
+    pub fn put_soon(&self, mut blocks: Vec<Block>) -> Result<(), StoreError> {
+        blocks.retain(|block| block::inline_data(block.cid()).is_none());
+        if self.0.disk.fresh.stage(&blocks).is_err() {
+            return self.put_many(&blocks);
+        }
+        let hashes: Vec<Multihash> = blocks.iter().map(|block| *block.cid().hash()).collect();
+        drop(self.0.writer.begin(Work::PutSoon(blocks))?);
+        self.announce(&hashes);
         Ok(())
     }
 

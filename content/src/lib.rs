@@ -100,6 +100,20 @@ impl Content {
         Ok(root.cid)
     }
 
+    /// As [`Content::add_bytes`], but durable only soon after: for what can be made again. Blocks.
+    pub fn add_bytes_soon(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
+        let mut blocks = Vec::new();
+        let mut importer = FileImporter::new();
+        let mut sink = |block| {
+            blocks.push(block);
+            if blocks.len() < blockstore::BATCH_BLOCKS { Ok(()) } else { self.store.put_soon(std::mem::take(&mut blocks)) }
+        };
+        importer.push(bytes, &mut sink)?;
+        let root = importer.finish(&mut sink)?;
+        self.store.put_soon(blocks)?;
+        Ok(root.cid)
+    }
+
     /// Stores a file or a folder tree, durable on return; see [`unixfs::import_path`]. Blocks.
     pub fn add_path(&self, path: &Path, progress: &mut dyn FnMut(&Path, u64)) -> Result<Root, ContentError> {
         let mut batch = self.store.batch();

@@ -169,7 +169,8 @@ impl Counters {
 
 /// What other drivers may do with content: the Host of DESIGN §4, storing a result, keeping records.
 pub(crate) trait Shelf: timerose_engines::Host {
-    /// Stores a result and gives its CID: that of a file with the same bytes.
+    /// Stores a result and gives its CID: that of a file with the same bytes. It can be made again, and is durable only soon
+    /// after.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
     /// Keeps records (DAG-CBOR blocks). `had` is called once, when peers can have them, which is before they are durable, or
     /// with the reason why they cannot be kept.

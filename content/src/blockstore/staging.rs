@@ -1,4 +1,5 @@
-//! Blocks that are served but not kept, in memory: a record that peers are about to ask for and that nobody needs afterwards.
+//! Blocks in memory, a bounded number of bytes: those that are served but not kept (a record that peers are about to ask for and
+//! that nobody needs afterwards), and those that are on their way to disk.
 
 use crate::block::{Block, Multihash};
 use bytes::Bytes;

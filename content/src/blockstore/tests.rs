@@ -273,3 +273,36 @@ fn a_batch_writer_stores_everything_it_was_given() {
     let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("put, durable: {rate:.0} MiB/s\n"));
     assert_eq!(store.stat().unwrap(), StoreStat { blocks: 256, bytes: 64 << 20 });
 }
+
+#[test]
+fn what_is_put_soon_is_here_at_once_and_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Blockstore::open(dir.path()).unwrap();
+    let blocks = blocks();
+    for block in &blocks {
+        store.put_soon(vec![block.clone()]).unwrap();
+        assert!(store.has(block.cid()).unwrap());
+        assert_eq!(store.size_of(block.cid()).unwrap(), Some(block.size() as u64));
+        assert_eq!(store.get(block.cid()).unwrap().as_ref(), Some(block.data()));
+        assert_eq!(store.serve_get(block.cid()).unwrap().as_ref(), Some(block.data()));
+    }
+    store.delete_many(&[*blocks[3].cid()]).unwrap();
+    assert!(!store.has(blocks[3].cid()).unwrap(), "what was deleted does not come back from memory");
+    drop(store);
+    let store = Blockstore::open(dir.path()).unwrap();
+    let kept: Vec<bool> = blocks.iter().map(|block| store.has(block.cid()).unwrap()).collect();
+    assert_eq!(kept, [true, true, true, false, true, true, true]);
+    assert_eq!(store.0.disk.fresh.bytes(), 0);
+}
+
+#[test]
+fn more_than_memory_may_hold_can_be_put_soon() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Blockstore::open(dir.path()).unwrap();
+    let large: Vec<Block> = (0..48).map(|n| block(n, 2 << 20)).collect();
+    for block in &large {
+        store.put_soon(vec![block.clone()]).unwrap();
+        assert!(store.0.disk.fresh.bytes() <= MAX_STAGED_BYTES);
+    }
+    assert!(large.iter().all(|block| store.get(block.cid()).unwrap().as_ref() == Some(block.data())));
+}

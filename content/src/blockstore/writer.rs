@@ -3,6 +3,7 @@
 use super::error::StoreError;
 use super::flat::Flat;
 use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
+use super::staging::Staging;
 use crate::block::{Block, Multihash};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,14 +18,20 @@ const MAX_GROUP_REQUESTS: usize = 256;
 /// One thing to make durable.
 pub(super) enum Work {
     Put(Vec<Block>),
+    /// Blocks that have been given out already, from [`Disk::fresh`]: nobody waits.
+    PutSoon(Vec<Block>),
     Delete(Vec<Multihash>),
-    Meta { table: &'static str, put: Pairs, delete: Vec<Vec<u8>> },
+    Meta {
+        table: &'static str,
+        put: Pairs,
+        delete: Vec<Vec<u8>>,
+    },
 }
 
 impl Work {
     fn bytes(&self) -> usize {
         match self {
-            Work::Put(blocks) => blocks.iter().map(Block::size).sum(),
+            Work::Put(blocks) | Work::PutSoon(blocks) => blocks.iter().map(Block::size).sum(),
             Work::Delete(_) => 0,
             Work::Meta { put, .. } => put.iter().map(|(key, value)| key.len() + value.len()).sum(),
         }
@@ -40,6 +47,8 @@ pub(super) struct Request {
 pub(super) struct Disk {
     pub index: Index,
     pub flat: Flat,
+    /// Blocks that are on their way to disk and are read from here until they are there.
+    pub fresh: Staging,
 }
 
 /// A request that is on its way to disk.
@@ -111,6 +120,12 @@ fn serve(disk: &Disk, group: &[Request]) {
         let (now, later) = rest.split_at(same);
         let outcome = apply(disk, now);
         for request in now {
+            if let Work::PutSoon(blocks) = &request.work {
+                if let Err(why) = &outcome {
+                    tracing::error!(%why, blocks = blocks.len(), "blocks that were to be stored soon are lost");
+                }
+                disk.fresh.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+            }
             // A caller that no longer waits needs no answer.
             let _ = request.done.send(outcome.clone());
         }
@@ -123,7 +138,7 @@ fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
     let mut blocks = Vec::new();
     for request in group {
         match &request.work {
-            Work::Put(put) => blocks.extend(put),
+            Work::Put(put) | Work::PutSoon(put) => blocks.extend(put),
             Work::Delete(hashes) => change.remove.extend(hashes),
             Work::Meta { table, put, delete } => {
                 change.meta.extend(put.iter().map(|(key, value)| (*table, key.as_slice(), Some(value.as_slice()))));

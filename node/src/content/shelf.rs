@@ -72,7 +72,7 @@ impl Host for LocalShelf {
 
 impl Shelf for LocalShelf {
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure> {
-        self.content.add_bytes(bytes).map_err(of_content)
+        self.content.add_bytes_soon(bytes).map_err(of_content)
     }
 
     fn keep(&self, records: Vec<Bytes>, had: Box<dyn FnOnce(Result<(), Failure>) + '_>) {
@@ -81,16 +81,7 @@ impl Shelf for LocalShelf {
             Ok(blocks) => blocks,
             Err(why) => return had(Err(Failure::NodeFailed { what: why.to_string() })),
         };
-        let store = self.content.store();
-        // While too much is staged, the answer waits for the disk instead.
-        if store.stage(blocks.clone()).is_err() {
-            return had(store.put_many(&blocks).map_err(|e| of_content(e.into())));
-        }
-        had(Ok(()));
-        if let Err(why) = store.put_many(&blocks) {
-            tracing::error!(%why, "records were given out and could not be kept");
-        }
-        store.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+        had(self.content.store().put_soon(blocks).map_err(|e| of_content(e.into())));
     }
 }
 
