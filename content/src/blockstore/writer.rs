@@ -7,11 +7,14 @@ use super::staging::Staging;
 use crate::block::{Block, Multihash};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 /// Requests that may wait. When so many wait, callers block until the disk has caught up.
 const MAX_QUEUE: usize = 64;
 /// Block bytes that are made durable together at most: bounds how long the first of a group waits.
 const MAX_GROUP_BYTES: usize = 32 << 20;
+/// How long blocks that nobody waits for wait for company: the fewer commits, the more the disk does for those who wait.
+const GATHER: Duration = Duration::from_millis(5);
 /// Requests that are made durable together at most.
 const MAX_GROUP_REQUESTS: usize = 256;
 
@@ -102,8 +105,11 @@ fn run(disk: &Disk, requests: &Receiver<Request>) {
     while let Ok(first) = requests.recv() {
         let mut bytes = first.work.bytes();
         let mut group = vec![first];
+        let until = Instant::now() + GATHER;
         while bytes < MAX_GROUP_BYTES && group.len() < MAX_GROUP_REQUESTS {
-            let Ok(next) = requests.try_recv() else { break };
+            let nobody_waits = group.iter().all(|request| matches!(request.work, Work::PutSoon(_)));
+            let wait = if nobody_waits { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+            let Ok(next) = requests.recv_timeout(wait) else { break };
             bytes += next.work.bytes();
             group.push(next);
         }

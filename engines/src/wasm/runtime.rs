@@ -19,7 +19,7 @@ const RESERVATION: u64 = 4 << 30;
 const GUARD: u64 = 32 << 20;
 /// Bytes at the start of a memory that are cleared by writing zeros, not by giving the pages back, when an instance ends:
 /// small calls then need no system call.
-const KEEP_RESIDENT: usize = 64 << 10;
+const KEEP_RESIDENT: usize = 1 << 20;
 /// Bytes of a guest's call stack. An engine thread has 2 MiB: the rest is for us.
 const STACK: usize = 512 << 10;
 /// Bytes of an instance's own tables of functions and globals; large interpreters need more than the 1 MiB of the default.
@@ -45,7 +45,9 @@ impl Runtime {
             .max_core_instance_size(INSTANCE_BYTES)
             .table_elements(TABLE_ELEMENTS_MAX as usize)
             .linear_memory_keep_resident(KEEP_RESIDENT)
-            .table_keep_resident(KEEP_RESIDENT);
+            .table_keep_resident(KEEP_RESIDENT)
+            // Where the kernel can say which pages were touched, only those are cleared.
+            .pagemap_scan(wasmtime::Enabled::Auto);
         Self::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
     }
 

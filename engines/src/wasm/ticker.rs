@@ -26,6 +26,8 @@ struct Shared {
 struct State {
     engines: Vec<Engine>,
     running: usize,
+    /// Whether the thread sleeps until a run begins: only then is it woken, as a wake-up costs more than a small call.
+    parked: bool,
     stopped: bool,
 }
 
@@ -46,7 +48,7 @@ impl Ticker {
     pub(super) fn run(&self) -> Running<'_> {
         let mut state = self.shared.state.lock();
         state.running += 1;
-        if state.running == 1 {
+        if std::mem::take(&mut state.parked) {
             self.shared.changed.notify_one();
         }
         Running(&self.shared)
@@ -78,8 +80,11 @@ impl Shared {
         let mut state = self.state.lock();
         while !state.stopped {
             if state.running == 0 {
+                state.parked = true;
                 self.changed.wait(&mut state);
-            } else if self.changed.wait_for(&mut state, TICK).timed_out() {
+                continue;
+            }
+            if self.changed.wait_for(&mut state, TICK).timed_out() {
                 state.engines.iter().for_each(Engine::increment_epoch);
             }
         }
