@@ -208,6 +208,9 @@ pub struct Call {
     /// Write the result's bytes to stdout instead of its CID.
     #[arg(long)]
     pub cat: bool,
+    /// Run it even if the result of an equal call is known.
+    #[arg(long)]
+    pub no_memo: bool,
     /// How long to wait, in all: 500ms, 30s, 5m, 1h.
     #[arg(long, default_value = "30s", value_parser = duration)]
     pub timeout: std::time::Duration,
@@ -233,6 +236,9 @@ pub struct Mapreduce {
     /// Send tasks anywhere, not to where their data lies.
     #[arg(long)]
     pub no_locality: bool,
+    /// Run every task, even those whose results are known.
+    #[arg(long)]
+    pub no_memo: bool,
     /// How long to wait, in all: 30s, 5m, 1h.
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub timeout: std::time::Duration,

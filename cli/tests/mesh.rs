@@ -45,12 +45,19 @@ fn a_node_that_never_saw_code_or_data_runs_both_by_cid() {
     let result = answer["result"].as_str().expect("a CID");
     let counts = world.command(&a.dir, &["cat", result]).ok();
     assert_eq!(counts, r#"{"and":40000,"cat":40000,"hat":40000,"the":80000}"#);
+    // The executor remembers it; the caller, which has nothing of its own to go by, is told so.
+    let again = world.command(&a.dir, &["call", &function, "--entry", "map", "--arg", &cid, "-o", "json"]).json();
+    assert_eq!((&answer["reused"], &again["reused"]), (&Value::Bool(false), &Value::Bool(true)), "{again}");
+    assert_eq!((&again["result"], b.metric("runs_total")), (&answer["result"], 1));
+    let anew = world.command(&a.dir, &["call", &function, "--entry", "map", "--arg", &cid, "--no-memo", "-o", "json"]).json();
+    assert_eq!((&anew["reused"], &anew["result"]), (&Value::Bool(false), &answer["result"]));
+    assert_eq!(b.metric("runs_total"), 2);
     // The receipt says so, under the executor's signature, to the caller as well as to the executor.
     for node in [&a, &b] {
         let receipt = world.command(&node.dir, &["receipt", result, "-o", "json"]).json();
         assert_eq!(receipt["executor"], Value::String(b.id()));
         assert_eq!(receipt["args"][0]["cid"], Value::String(cid.clone()));
-        assert_eq!(receipt["receipt"], answer["receipt"]);
+        assert_eq!(receipt["receipt"], anew["receipt"], "the latest");
     }
 }
 
@@ -124,6 +131,22 @@ fn a_killed_executor_costs_time_but_not_the_answer() {
 }
 
 #[test]
+fn equal_calls_at_the_same_time_run_once() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let code = world.write("slow.wasm", slow_module());
+    let function = world.command(&node.dir, &["deploy", code.to_str().expect("UTF-8")]).ok();
+    let call = || world.command(&node.dir, &["call", &function, "--arg", "", "--timeout", "10m", "-o", "json"]).json();
+    let answers: Vec<Value> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..3).map(|_| scope.spawn(call)).collect();
+        calls.into_iter().map(|call| call.join().expect("answered")).collect()
+    });
+    assert_eq!(node.metric("runs_total"), 1);
+    assert!(answers.iter().all(|answer| answer["result"] == answers[0]["result"]), "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| answer["reused"] == true).count(), 2, "{answers:?}");
+}
+
+#[test]
 fn a_caller_that_goes_away_stops_the_guest() {
     let world = World::new();
     let (a, b) = pair(&world, &["--roles", "scheduler,store"], &[]);
@@ -177,7 +200,14 @@ fn a_spread_data_set_is_counted_where_it_lies_and_the_totals_are_right() {
     // Another node runs the job.
     let b = &nodes[1];
     let near = world.command(&b.dir, &["mapreduce", &function, data, "-o", "json"]).json();
-    let far = world.command(&b.dir, &["mapreduce", &function, data, "--no-locality", "-o", "json"]).json();
+    let runs = |nodes: &[world::Node]| nodes.iter().map(|node| node.metric("runs_total")).sum::<u64>();
+    assert_eq!((near["executed"].as_u64(), runs(&nodes)), (Some(65), 65), "{near}");
+    // Through yet another node, all is known: its own share and what the members that won the memo keys tell.
+    let again = world.command(&nodes[2].dir, &["mapreduce", &function, data, "-o", "json"]).json();
+    assert_eq!((again["executed"].as_u64(), again["reused"].as_u64(), runs(&nodes)), (Some(0), Some(65), 65), "{again}");
+    assert_eq!(again["result"], near["result"]);
+    let far = world.command(&b.dir, &["mapreduce", &function, data, "--no-locality", "--no-memo", "-o", "json"]).json();
+    assert_eq!((far["executed"].as_u64(), far["reused"].as_u64(), runs(&nodes)), (Some(65), Some(0), 130), "{far}");
     assert_eq!(near["result"], far["result"]);
     assert_eq!(near["tasks"], Value::from(60 + 4 + 1));
     let done: u64 =

@@ -5,13 +5,18 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cid::Cid;
 
 use crate::failure::Failure;
 use crate::function::Function;
-use crate::id::{Instant, NodeId};
+use crate::id::{Instant, MILLISECOND, NodeId};
 use crate::io::{Answer, Request};
-use crate::message::Nack;
-use crate::task::Task;
+use crate::membership::Membership;
+use crate::message::{HINTS_MAX, Message, Nack};
+use crate::task::{Done, Task};
+
+/// Refusals in a row before a call is queued.
+const REDIRECTS_MAX: u32 = 2;
 
 /// On whose behalf a call is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +44,8 @@ pub struct Call {
     pub holders: Option<Vec<NodeId>>,
     /// Bytes of the arguments that are addressed by CID, where that is known.
     pub bytes: u64,
+    /// Whether the result of an equal task will do.
+    pub memo: bool,
 }
 
 /// A call that ended.
@@ -55,6 +62,10 @@ pub struct Settled {
 pub(crate) enum Phase {
     /// The manifest is being read.
     Loading,
+    /// This node's memory is being asked.
+    Recalling,
+    /// An equal call is under way.
+    Joined,
     /// Executors are being asked what they hold.
     Locating { asked: BTreeMap<u64, NodeId> },
     /// No executor has room; not before `from`.
@@ -80,17 +91,101 @@ pub(crate) struct State {
     pub refused: BTreeMap<NodeId, Nack>,
     /// The last failure that another executor might have spared.
     pub last: Option<Failure>,
+    /// The memo key, once it is known and others may join.
+    pub key: Option<Cid>,
 }
 
 impl State {
+    /// A call that begins.
+    pub fn new(call: Call, submitted: Instant) -> State {
+        State {
+            call,
+            phase: Phase::Loading,
+            submitted,
+            claims: 0,
+            redirects: 0,
+            losses: 0,
+            passed: BTreeSet::new(),
+            refused: BTreeMap::new(),
+            last: None,
+            key: None,
+        }
+    }
+
+    /// The claim of a call for `node`.
+    pub fn claim(&self, now: Instant, lease: u64, node: NodeId, me: NodeId) -> Message {
+        let mut hints: Vec<NodeId> = self.call.holders.iter().flatten().copied().filter(|h| *h != node).collect();
+        hints.truncate(HINTS_MAX - 1);
+        if node != me && !hints.contains(&me) {
+            hints.push(me);
+        }
+        let budget_ms = (self.call.deadline - now) / MILLISECOND;
+        let (task, memo) = (self.call.task.clone(), self.call.memo);
+        let keep = matches!(self.call.origin, Origin::Job(..));
+        Message::Claim { lease, task, budget_ms, hints, memo, keep }
+    }
+
+    /// What came of an equal call, as this one's: told since its own submission.
+    pub fn shares(&self, ended: &State, result: &Result<Answer, Failure>) -> Result<Answer, Failure> {
+        let answer = result.as_ref().map_err(Failure::clone)?;
+        let done = Done { reused: true, ..answer.done.clone() };
+        let total_us = (ended.submitted + answer.total_us).saturating_sub(self.submitted);
+        Ok(Answer { done, executor: answer.executor, claims: 0, total_us })
+    }
+
+    /// A full executor is passed over; after some of them the call pauses.
+    pub fn redirected(&mut self, from: NodeId, rest: Instant) -> Instant {
+        self.passed.insert(from);
+        self.redirects += 1;
+        if self.redirects <= REDIRECTS_MAX {
+            return 0;
+        }
+        self.redirects = 0;
+        self.passed.clear();
+        rest
+    }
+
+    /// Why nobody may be asked: nobody is there, or everybody refuses.
+    pub fn nobody(&mut self, engine: &str, members: &Membership) -> Failure {
+        let denied = self.refused.iter().find(|(_, why)| **why == Nack::Denied);
+        match (denied, self.last.take()) {
+            (Some((node, _)), _) => Failure::Denied {
+                rule: format!("{node} runs work of trusted keys only"),
+                missing: format!("trust in {}", members.config.me),
+            },
+            (None, Some(failure)) => failure,
+            (None, None) => Failure::NoExecutor { needed: format!("engine {engine}"), seen: members.iter().count() as u32 },
+        }
+    }
+
     /// The same for people, in a [`Failure::DeadlineExceeded`].
     pub fn stage(&self) -> String {
         match &self.phase {
-            Phase::Loading => "loading the function".into(),
+            Phase::Loading | Phase::Recalling => "loading the function".into(),
+            Phase::Joined => "waiting for an equal call".into(),
             Phase::Locating { .. } => "locating the arguments".into(),
             Phase::Queued { .. } => "waiting for an executor".into(),
             Phase::Claimed { node, .. } => format!("claiming {node}"),
             Phase::Granted { node, .. } => format!("running on {node}"),
         }
     }
+}
+
+/// Whether the first `count` bits are set.
+pub(crate) fn all_set(bits: &[u8], count: usize) -> bool {
+    (0..count).all(|i| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1))
+}
+
+/// An executor's failure as its caller tells it: the executor may notice a deadline first, and does not name itself.
+pub(crate) fn at(node: NodeId, failure: Failure) -> Failure {
+    match failure {
+        Failure::DeadlineExceeded { stage } => Failure::DeadlineExceeded { stage: format!("{stage} on {node}") },
+        other => other,
+    }
+}
+
+/// Whether what came of a pure call is what comes of every equal one: a result, or a failure of the function itself.
+pub(crate) fn is_everybodys(result: &Result<Answer, Failure>) -> bool {
+    use Failure::{BadArgument, FunctionFailed, Rejected};
+    matches!(result, Ok(_) | Err(BadArgument { .. } | FunctionFailed { .. } | Rejected { .. }))
 }

@@ -14,8 +14,9 @@ use crate::capability::Role;
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
-use crate::io::{Exit, Output, Ticket};
+use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
+use crate::memo::{remember, reuse, takes_part, tell};
 use crate::message::{Message, Nack};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
@@ -34,10 +35,11 @@ const FUNCTIONS_MAX: usize = 256;
 #[derive(Debug)]
 enum Stage {
     Loading,
+    Recalling { function: Arc<Function> },
     Fetching { function: Arc<Function>, since: Instant },
     Waiting { function: Arc<Function>, usage: Usage },
     Running { function: Arc<Function>, usage: Usage },
-    Signing { exit: Exit, task: Cid },
+    Signing { exit: Exit, task: Cid, pure: bool },
     Done { outcome: Outcome },
 }
 
@@ -47,11 +49,28 @@ struct Work {
     lease: u64,
     task: Task,
     hints: Vec<NodeId>,
+    memo: bool,
+    keep: bool,
     stage: Stage,
     deadline: Instant,
     heard: Instant,
     /// False once the scheduler gave it up while it ran: the slot is free when the engine says so, not before.
     wanted: bool,
+}
+
+/// What a claim asks for, as in [`Message::Claim`].
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// What is to be done.
+    pub task: Task,
+    /// Milliseconds until the caller gives up.
+    pub budget_ms: u64,
+    /// Who holds the function or its arguments.
+    pub hints: Vec<NodeId>,
+    /// Whether an earlier result will do.
+    pub memo: bool,
+    /// Whether the receipt is worth telling others of.
+    pub keep: bool,
 }
 
 /// The work that this node does.
@@ -107,17 +126,8 @@ impl Executor {
     }
 
     /// A scheduler asks for work to be done.
-    pub fn claim(
-        &mut self,
-        now: Instant,
-        from: NodeId,
-        lease: u64,
-        task: Task,
-        budget_ms: u64,
-        hints: Vec<NodeId>,
-        members: &Membership,
-        out: &mut Vec<Output>,
-    ) {
+    pub fn claim(&mut self, now: Instant, from: NodeId, lease: u64, claim: Claim, members: &Membership, out: &mut Vec<Output>) {
+        let Claim { task, budget_ms, hints, memo, keep } = claim;
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
@@ -129,7 +139,8 @@ impl Executor {
         let deadline = now + budget_ms.min(crate::function::TIMEOUT_MS_MAX) * MILLISECOND;
         let function = self.functions.get(&task.function).cloned();
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
-        let work = Work { from, lease, task, hints, stage: Stage::Loading, deadline, heard: now, wanted: true };
+        let stage = Stage::Loading;
+        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true };
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -210,16 +221,44 @@ impl Executor {
             self.forget(id, out);
             return out.push(Output::Send { to, message: Message::Nack { lease, reason: Nack::Unsuitable } });
         }
+        if self.functions.len() >= FUNCTIONS_MAX && !self.functions.contains_key(&work.task.function) {
+            self.functions.pop_first();
+        }
+        self.functions.insert(work.task.function, function.clone());
+        // The scheduler of this node has looked here already.
+        if work.memo && work.from != members.config.me && takes_part(&function, &work.task) {
+            work.stage = Stage::Recalling { function };
+            let of = Wanted::Tasks([work.task.clone()].into());
+            return out.push(Output::Recall { ticket: Ticket::Work(id), of });
+        }
+        self.prepare(now, id, function, members, out);
+    }
+
+    /// What this node remembers of an equal task: that is the answer, or the work goes on.
+    pub fn recalled(&mut self, now: Instant, id: u64, key: Cid, hit: Option<Memo>, members: &Membership, out: &mut Vec<Output>) {
+        let Some(Work { stage: Stage::Recalling { function }, keep, .. }) = self.works.get(&id) else { return };
+        let (function, keep) = (function.clone(), *keep);
+        // What another node has is better had from there: the scheduler takes this node for the holder.
+        let own = hit.filter(|memo| memo.key == key && memo.receipt.iss == members.config.me);
+        let Some((memo, (done, _))) = own.and_then(|memo| reuse(&memo, members).map(|known| (memo, known))) else {
+            return self.prepare(now, id, function, members, out);
+        };
+        if keep {
+            // The job did not find it at the winners of its key: they are new, or were not reached then.
+            tell(&key, memo.receipt.sealed(), members, out);
+        }
+        self.end(now, id, Ok(done), out);
+    }
+
+    /// Fetches what is missing, and starts.
+    fn prepare(&mut self, now: Instant, id: u64, function: Arc<Function>, members: &Membership, out: &mut Vec<Output>) {
+        let Some(work) = self.works.get_mut(&id) else { return };
         let ready = self.ready.contains(&work.task.function);
         let mut roots: Vec<Cid> = work.task.links().collect();
         if !ready {
             roots.push(function.code);
             roots.extend(function.mounts.values());
         }
-        if self.functions.len() >= FUNCTIONS_MAX && !self.functions.contains_key(&work.task.function) {
-            self.functions.pop_first();
-        }
-        self.functions.insert(work.task.function, function.clone());
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
             self.waiting.push_back(id);
@@ -293,16 +332,17 @@ impl Executor {
                 self.works.remove(&id);
             }
             Ok(exit) => {
-                let out_cid = Ok(exit.result);
                 let receipt = Receipt {
                     iss: members.config.me,
                     ran: task,
                     task: work.task.clone(),
-                    out: out_cid,
+                    out: Ok(exit.result),
+                    size: exit.size,
                     meta: usage,
                     at: now.unix_ms,
                 };
-                work.stage = Stage::Signing { exit: Exit { usage, ..exit }, task };
+                let pure = takes_part(function, &work.task);
+                work.stage = Stage::Signing { exit: Exit { usage, ..exit }, task, pure };
                 out.push(Output::Sign { ticket: Ticket::Work(id), receipt });
             }
             Err(failure) => self.end(now.monotonic_us, id, Err(failure), out),
@@ -311,14 +351,25 @@ impl Executor {
     }
 
     /// The receipt is signed: the work is done.
-    pub fn signed(&mut self, now: Instant, id: u64, receipt: Result<Cid, Failure>, out: &mut Vec<Output>) {
-        let Some(Work { stage: Stage::Signing { exit, task }, .. }) = self.works.get(&id) else { return };
-        let receipt = match receipt {
-            Ok(receipt) => receipt,
+    pub fn signed(
+        &mut self,
+        now: Instant,
+        id: u64,
+        receipt: Result<Sealed, Failure>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(Work { stage: Stage::Signing { exit, task, pure }, keep, .. }) = self.works.get(&id) else { return };
+        let sealed = match receipt {
+            Ok(sealed) => sealed,
             Err(failure) => return self.end(now, id, Err(failure), out),
         };
-        let done = Done { task: *task, result: exit.result, size: exit.size, receipt, usage: exit.usage };
-        out.push(Output::Index { task: done.task, result: done.result, receipt });
+        let (result, size, receipt) = (exit.result, exit.size, sealed.cid);
+        let done = Done { task: *task, result, size, receipt, usage: exit.usage, reused: false };
+        out.push(Output::Index { task: done.task, result, receipt });
+        if *pure {
+            remember(sealed, &done, *keep, members, out);
+        }
         self.end(now, id, Ok(done), out);
     }
 
@@ -349,7 +400,7 @@ impl Executor {
                 self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
             }
             Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
-            Stage::Signing { .. } => {}
+            Stage::Recalling { .. } | Stage::Signing { .. } => {}
         }
     }
 
@@ -362,7 +413,7 @@ impl Executor {
                     self.forget(id, out);
                     continue;
                 }
-                Stage::Loading | Stage::Fetching { .. } => "fetching",
+                Stage::Loading | Stage::Recalling { .. } | Stage::Fetching { .. } => "fetching",
                 Stage::Waiting { .. } => "waiting for a slot",
                 Stage::Running { .. } | Stage::Signing { .. } => "running",
             };

@@ -34,6 +34,10 @@ pub enum Ticket {
     Hold(NodeId, u64),
     /// The store keeper, for a peer's question of what lies here.
     Holds(NodeId, u64),
+    /// The job runner, for its look-up of that number.
+    JobMemo(u64),
+    /// The memory, for a peer's question of that number.
+    Recall(NodeId, u64),
 }
 
 /// What happened.
@@ -49,6 +53,8 @@ pub enum Input {
         task: Task,
         /// How long the user waits, in milliseconds.
         timeout_ms: u64,
+        /// Whether the result of an equal task will do.
+        memo: bool,
     },
     /// A user asks for a job.
     SubmitJob {
@@ -62,6 +68,8 @@ pub enum Input {
         locality: bool,
         /// How long the user waits, in milliseconds.
         timeout_ms: u64,
+        /// Whether results of equal tasks will do.
+        memo: bool,
     },
     /// A user takes a request back, or is gone.
     Cancel {
@@ -89,6 +97,15 @@ pub enum Input {
         from: NodeId,
         /// Verified ones only.
         adverts: Vec<Verified<Advert>>,
+    },
+    /// A peer tells receipts: an answer, or to be remembered.
+    Receipts {
+        /// The authenticated sender.
+        from: NodeId,
+        /// The question, as in [`Frame::Receipts`](crate::message::Frame::Receipts).
+        query: u64,
+        /// Those whose signatures are right.
+        receipts: Vec<Memo>,
     },
     /// The first connection to a peer stands.
     PeerUp {
@@ -158,8 +175,17 @@ pub enum Input {
     Signed {
         /// Who asked.
         ticket: Ticket,
-        /// The receipt's CID; its block is on its way to the disk.
-        receipt: Result<Cid, Failure>,
+        /// The signed receipt; its block is on its way to the disk.
+        receipt: Result<Sealed, Failure>,
+    },
+    /// Answer to [`Output::Recall`].
+    Recalled {
+        /// Who asked.
+        ticket: Ticket,
+        /// The memo keys that were looked up, in order.
+        keys: Vec<Cid>,
+        /// For each, what is remembered.
+        found: Vec<Option<Memo>>,
     },
 }
 
@@ -259,6 +285,33 @@ pub enum Output {
         /// The receipt.
         receipt: Cid,
     },
+    /// Keep a receipt under its memo key, and index its result.
+    Remember {
+        /// The memo key.
+        key: Cid,
+        /// The result.
+        result: Cid,
+        /// The receipt's CID.
+        receipt: Cid,
+        /// The receipt as it was signed.
+        sealed: Vec<u8>,
+    },
+    /// Say what is remembered.
+    Recall {
+        /// Who asks.
+        ticket: Ticket,
+        /// Of what; at most [`crate::message::KEYS_MAX`].
+        of: Wanted,
+    },
+    /// Tell receipts to a peer.
+    SendReceipts {
+        /// To whom.
+        to: NodeId,
+        /// The question, as in [`Frame::Receipts`](crate::message::Frame::Receipts).
+        query: u64,
+        /// The receipts as they were signed.
+        sealed: Vec<Vec<u8>>,
+    },
     /// A call ended.
     Reply {
         /// Which.
@@ -302,6 +355,37 @@ pub struct Answer {
     pub claims: u32,
     /// Microseconds from submission to outcome.
     pub total_us: u64,
+}
+
+/// What is looked up in the memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Tasks, whose memo keys are still to be computed.
+    Tasks(Vec<Task>),
+    /// Memo keys.
+    Keys(Vec<Cid>),
+}
+
+/// A receipt that was checked, and where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memo {
+    /// The memo key of its task, as this node computed it.
+    pub key: Cid,
+    /// The receipt's CID.
+    pub cid: Cid,
+    /// The receipt.
+    pub receipt: Verified<Receipt>,
+}
+
+/// A receipt that this node signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Its CID.
+    pub cid: Cid,
+    /// The memo key of its task.
+    pub key: Cid,
+    /// The envelope.
+    pub bytes: Vec<u8>,
 }
 
 /// What the engine gave: the result is already stored here.

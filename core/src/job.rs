@@ -105,6 +105,8 @@ pub struct JobProgress {
     pub tasks: u32,
     /// Tasks that are done.
     pub done: u32,
+    /// Of those, tasks that gave the result of an earlier run.
+    pub reused: u32,
     /// What each node did.
     pub nodes: BTreeMap<NodeId, NodeShare>,
 }

@@ -19,6 +19,8 @@ pub const FRAME_MAX: usize = 512 * 1024;
 pub const CIDS_MAX: usize = 4096;
 /// The most adverts of one frame.
 pub const ADVERTS_MAX: usize = 48;
+/// The most keys of one [`Message::Recall`], and the most receipts of one frame.
+pub const KEYS_MAX: usize = 128;
 /// The most nodes of which a claim says that they hold its data.
 pub const HINTS_MAX: usize = 8;
 
@@ -27,6 +29,13 @@ pub const HINTS_MAX: usize = 8;
 pub enum Frame {
     /// Sealed adverts of the sender and of members that it knows.
     Adverts(Vec<ByteBuf>),
+    /// Sealed receipts of trusted executors.
+    Receipts {
+        /// The question of a [`Message::Recall`] that they answer; 0: they are to be remembered.
+        query: u64,
+        /// At most [`KEYS_MAX`].
+        sealed: Vec<ByteBuf>,
+    },
     /// Anything else.
     Message(Message),
 }
@@ -44,6 +53,10 @@ pub enum Message {
         budget_ms: u64,
         /// Nodes that hold the function or its arguments.
         hints: Vec<NodeId>,
+        /// Whether an earlier result will do.
+        memo: bool,
+        /// Whether the receipt is worth telling the members that win its memo key, however short the run.
+        keep: bool,
     },
     /// Executor: I will.
     Grant {
@@ -98,6 +111,13 @@ pub enum Message {
         /// One bit a CID.
         bits: ByteBuf,
     },
+    /// Have you receipts under these memo keys? Answered by [`Frame::Receipts`].
+    Recall {
+        /// Names the question; never 0.
+        query: u64,
+        /// At most [`KEYS_MAX`].
+        keys: Vec<Cid>,
+    },
     /// Fetch these blocks from me and keep them.
     Hold {
         /// Names the batch.
@@ -146,6 +166,8 @@ impl Frame {
     fn is_bounded(&self) -> bool {
         match self {
             Frame::Adverts(adverts) => adverts.len() <= ADVERTS_MAX,
+            Frame::Receipts { sealed, .. } => sealed.len() <= KEYS_MAX,
+            Frame::Message(Message::Recall { keys, .. }) => keys.len() <= KEYS_MAX,
             Frame::Message(Message::Claim { task, hints, .. }) => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Frame::Message(Message::Holds { cids, .. } | Message::Hold { cids, .. }) => cids.len() <= CIDS_MAX,
             Frame::Message(Message::Held { bits, .. }) => bits.len() <= CIDS_MAX / 8,

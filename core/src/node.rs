@@ -3,11 +3,13 @@
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
+use cid::Cid;
 
-use crate::executor::Executor;
-use crate::id::{MILLISECOND, NodeId, Now};
-use crate::io::{Input, Output, Ticket};
+use crate::executor::{Claim, Executor};
+use crate::id::{Instant, MILLISECOND, NodeId, Now};
+use crate::io::{Input, Memo, Output, Ticket};
 use crate::membership::{Membership, NodeConfig};
+use crate::memo::Memory;
 use crate::message::Message;
 use crate::runner::{NewJob, Runner};
 use crate::scheduler::{Call, Origin, Scheduler};
@@ -27,6 +29,7 @@ pub struct Node {
     executor: Executor,
     runner: Runner,
     store: Store,
+    memory: Memory,
 }
 
 impl Node {
@@ -40,6 +43,7 @@ impl Node {
             // Apart from the scheduler's numbers, which answer to the same messages, and from those of an earlier life.
             runner: Runner::new(1 << 62 | epoch << 20),
             store: Store::new(epoch),
+            memory: Memory::default(),
         }
     }
 
@@ -110,22 +114,29 @@ impl Node {
     pub fn residue(&self) -> Vec<(&'static str, usize)> {
         let (calls, work) = (self.scheduler.residue(), self.executor.residue());
         let (jobs, store) = (self.runner.residue(), self.store.residue());
-        calls.into_iter().chain(work).chain(jobs).chain(store).filter(|(_, count)| *count > 0).collect()
+        calls
+            .into_iter()
+            .chain(work)
+            .chain(jobs)
+            .chain(store)
+            .chain([self.memory.residue()])
+            .filter(|(_, count)| *count > 0)
+            .collect()
     }
 
     fn route(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &mut self.members);
         match input {
             Input::Tick => self.tick(now, out),
-            Input::Submit { request, task, timeout_ms } => {
+            Input::Submit { request, task, timeout_ms, memo } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let origin = Origin::Request(request);
-                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0 };
+                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo };
                 self.scheduler.submit(clock, call, members, out);
             }
-            Input::SubmitJob { request, job, spec, locality, timeout_ms } => {
+            Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
-                self.runner.submit(clock, NewJob { request, job, spec, locality, deadline }, out);
+                self.runner.submit(clock, NewJob { request, job, spec, locality, memo, deadline }, out);
             }
             Input::Cancel { request } => {
                 self.scheduler.cancel(Origin::Request(request), out);
@@ -134,6 +145,8 @@ impl Node {
             }
             Input::Place { request, files } => self.store.place(clock, request, files, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
+            Input::Receipts { from, query: 0, receipts } => self.memory.told(from, receipts, members, out),
+            Input::Receipts { from, query, receipts } => self.runner.told(clock, from, query, &receipts, members, out),
             Input::Adverts { from, adverts } => {
                 members.learn(from, adverts, out);
                 self.scheduler.members_changed(clock, members, out);
@@ -169,8 +182,21 @@ impl Node {
             }
             Input::Have { ticket: Ticket::Holds(from, query), bits } => self.store.answer(from, query, bits, out),
             Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
-            Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, out),
+            Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, members, out),
+            Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
             // An answer to a ticket that never asks for such a thing.
+            _ => {}
+        }
+    }
+
+    /// What is remembered, to whoever asked.
+    fn recalled(&mut self, now: Instant, ticket: Ticket, keys: Vec<Cid>, mut found: Vec<Option<Memo>>, out: &mut Vec<Output>) {
+        let members = &self.members;
+        match (ticket, keys.first().copied()) {
+            (Ticket::JobMemo(query), _) => self.runner.recalled(now, query, keys, found, members, out),
+            (Ticket::Recall(from, query), _) => self.memory.answer(from, query, found, out),
+            (Ticket::Call(id), Some(key)) => self.scheduler.recalled(now, id, key, found.pop().flatten(), members, out),
+            (Ticket::Work(id), Some(key)) => self.executor.recalled(now, id, key, found.pop().flatten(), members, out),
             _ => {}
         }
     }
@@ -178,8 +204,8 @@ impl Node {
     fn message(&mut self, now: Now, from: NodeId, message: Message, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &self.members);
         match message {
-            Message::Claim { lease, task, budget_ms, hints } => {
-                self.executor.claim(clock, from, lease, task, budget_ms, hints, members, out);
+            Message::Claim { lease, task, budget_ms, hints, memo, keep } => {
+                self.executor.claim(clock, from, lease, Claim { task, budget_ms, hints, memo, keep }, members, out);
             }
             Message::Renew { lease } => self.executor.renew(clock, from, lease, out),
             Message::Settled { lease } | Message::Cancel { lease } => self.executor.drop_lease(from, lease, out),
@@ -194,6 +220,7 @@ impl Node {
                     self.runner.held(clock, from, query, &bits, members, out);
                 }
             }
+            Message::Recall { query, keys } => self.memory.asked(from, query, keys, members, out),
             Message::Hold { batch, cids } => self.store.hold(from, batch, cids, members, out),
             Message::Kept { batch, kept } => self.store.kept(clock, from, batch, kept, members, out),
         }
@@ -204,7 +231,7 @@ impl Node {
         self.members.gone(peer);
         self.executor.gone(peer, out);
         self.scheduler.gone(clock, peer, &self.members, out);
-        self.runner.gone(peer);
+        self.runner.gone(clock, peer, out);
         self.store.gone(clock, peer, &self.members, out);
     }
 

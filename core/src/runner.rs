@@ -4,22 +4,24 @@
 //! a node that holds its input. A node that has nothing left takes from the end of the longest queue, but only when that
 //! queue is longer than what its owner can hold in hand: moving a task's data must pay.
 
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use cid::Cid;
 
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
-use crate::io::{Answer, Output, Request, Ticket};
-use crate::job::{File, JobArg, JobDone, JobProgress, JobSpec, JobTask, Kind, expand};
+use crate::io::{Answer, Memo, Output, Request, Ticket};
+use crate::job::{File, JobDone};
 use crate::membership::Membership;
+use crate::memo::{Looked, Lookups};
 use crate::message::{CIDS_MAX, Message};
-use crate::scheduler::{Call, Origin, Scheduler, WORK_PER_SLOT};
-use crate::task::{ARGS_MAX, Arg, Done, Task};
+pub use crate::plan::NewJob;
+use crate::plan::{Job, Stage};
+use crate::scheduler::{Origin, Scheduler};
+use crate::task::{ARGS_MAX, Done};
 
 /// Jobs that run at the same time; further ones are refused with [`Failure::Overloaded`].
 pub const JOBS_MAX: usize = 64;
@@ -31,82 +33,25 @@ const LOCATE_WAIT: Instant = 2 * SECOND;
 const PROGRESS_EVERY: Instant = 100 * MILLISECOND;
 /// Calls that one turn of the loop begins, so that its output stays bounded.
 const SUBMIT_MAX: usize = 64;
-/// Tasks that a small job may run again because their results were lost; a larger one as many as it has.
-const REDO_MAX: usize = 64;
 /// How often a job that finds no executor with room looks again.
 const LOOK_AGAIN: Instant = 100 * MILLISECOND;
 
-/// What a job needs to begin.
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    /// For whom.
-    pub request: Request,
-    /// Its CID.
-    pub job: Cid,
-    /// What is asked for.
-    pub spec: JobSpec,
-    /// Whether tasks go where their data lies.
-    pub locality: bool,
-    /// Until when.
-    pub deadline: Instant,
-}
-
-#[derive(Debug)]
-enum Stage {
-    Loading,
-    Listing {
-        function: Arc<Function>,
-    },
-    /// Questions that are open, by number: who was asked about which part of the files.
-    Locating {
-        function: Arc<Function>,
-        open: BTreeMap<u64, (usize, usize)>,
-        until: Instant,
-    },
-    Running {
-        function: Arc<Function>,
-    },
-}
-
-#[derive(Debug)]
-struct Job {
-    new: NewJob,
-    submitted: Instant,
-    stage: Stage,
-    files: Vec<File>,
-    /// The executors that were asked what they hold; bit `i` of a file's word is `nodes[i]`.
-    nodes: Vec<NodeId>,
-    holders: Vec<u64>,
-    tasks: Vec<JobTask>,
-    /// For each task, how many of its promises are open, and which task waits for its result.
-    open: Vec<u32>,
-    consumer: Vec<u32>,
-    results: Vec<Option<(Done, NodeId)>>,
-    /// Ready tasks by the node that holds their input.
-    near: BTreeMap<NodeId, VecDeque<u32>>,
-    /// Ready tasks whose input is nowhere in particular.
-    anywhere: VecDeque<u32>,
-    running: BTreeSet<u32>,
-    /// Tasks that were run again because their results were lost.
-    redone: usize,
-    progress: JobProgress,
-    reported: Instant,
-}
-
 /// The jobs that this node runs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Runner {
     jobs: BTreeMap<u64, Job>,
     next: u64,
     query: u64,
     queries: BTreeMap<u64, u64>,
+    lookups: Lookups,
     look_again: Option<Instant>,
 }
 
 impl Runner {
     /// Question numbers begin at `first`, apart from the scheduler's.
     pub fn new(first: u64) -> Runner {
-        Runner { query: first, ..Runner::default() }
+        let (jobs, queries, lookups) = (BTreeMap::new(), BTreeMap::new(), Lookups::new(first));
+        Runner { jobs, next: 0, query: first, queries, lookups, look_again: None }
     }
 
     /// Jobs that have not ended.
@@ -120,8 +65,8 @@ impl Runner {
     }
 
     /// What is under way, by table: all zero when no job is.
-    pub fn residue(&self) -> [(&'static str, usize); 2] {
-        [("jobs", self.jobs.len()), ("job queries", self.queries.len())]
+    pub fn residue(&self) -> [(&'static str, usize); 3] {
+        [("jobs", self.jobs.len()), ("job queries", self.queries.len()), ("job look-ups", self.lookups.len())]
     }
 
     /// Begins a job.
@@ -239,7 +184,7 @@ impl Runner {
             self.queries.remove(query);
         }
         job.stage = Stage::Running { function: function.clone() };
-        job.queue_maps();
+        job.ready_maps();
         self.look_again = Some(now);
     }
 
@@ -260,17 +205,58 @@ impl Runner {
             Err(Failure::NotFound { cid, .. }) if job.redo(task, &cid) => {}
             Err(failure) => self.abort(id, failure, scheduler, out),
             Ok(answer) => {
-                let last = job.finish(task, answer);
-                if let Some(done) = last {
-                    let (request, total_us) = (job.new.request, now - job.submitted);
-                    out.push(Output::Progress { request, progress: job.progress.clone() });
-                    let done = JobDone { job: job.new.job, done, progress: core::mem::take(&mut job.progress), total_us };
-                    self.end(id, Ok(done), out);
-                } else if now - job.reported >= PROGRESS_EVERY {
-                    job.reported = now;
-                    out.push(Output::Progress { request: job.new.request, progress: job.progress.clone() });
+                let last = job.finish(task, answer.done, answer.executor);
+                self.went_on(now, id, last, out);
+            }
+        }
+    }
+
+    /// Tells of progress; `last` is the job's result.
+    fn went_on(&mut self, now: Instant, id: u64, last: Option<Done>, out: &mut Vec<Output>) {
+        let Some(job) = self.jobs.get_mut(&id) else { return };
+        if let Some(done) = last {
+            let (request, total_us) = (job.new.request, now - job.submitted);
+            out.push(Output::Progress { request, progress: job.progress.clone() });
+            let done = JobDone { job: job.new.job, done, progress: core::mem::take(&mut job.progress), total_us };
+            self.end(id, Ok(done), out);
+        } else if now - job.reported >= PROGRESS_EVERY {
+            job.reported = now;
+            out.push(Output::Progress { request: job.new.request, progress: job.progress.clone() });
+        }
+    }
+
+    /// This node's own memory was asked about a batch of tasks.
+    pub fn recalled(
+        &mut self,
+        now: Instant,
+        query: u64,
+        keys: Vec<Cid>,
+        found: Vec<Option<Memo>>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let looked = self.lookups.here(now, query, keys, found, members, out);
+        self.looked_up(now, looked, out);
+    }
+
+    /// A peer was asked about a batch of tasks.
+    pub fn told(&mut self, now: Instant, from: NodeId, query: u64, found: &[Memo], members: &Membership, out: &mut Vec<Output>) {
+        let looked = self.lookups.there(from, query, found, members);
+        self.looked_up(now, looked, out);
+    }
+
+    /// Tasks were looked up: those that have a result are done, the others are queued near their data.
+    fn looked_up(&mut self, now: Instant, looked: impl IntoIterator<Item = Looked>, out: &mut Vec<Output>) {
+        for Looked { job: id, tasks } in looked {
+            let Some(job) = self.jobs.get_mut(&id) else { continue };
+            let mut last = None;
+            for (number, hit) in tasks {
+                match hit {
+                    Some((done, by)) => last = job.finish(number, done, by).or(last),
+                    None => job.queue(number),
                 }
             }
+            self.went_on(now, id, last, out);
         }
     }
 
@@ -282,11 +268,13 @@ impl Runner {
     }
 
     /// A peer is gone: what was queued for it is anybody's.
-    pub fn gone(&mut self, peer: NodeId) {
+    pub fn gone(&mut self, now: Instant, peer: NodeId, out: &mut Vec<Output>) {
         for job in self.jobs.values_mut() {
             let orphans = job.near.remove(&peer).unwrap_or_default();
             job.anywhere.extend(orphans);
         }
+        let looked = self.lookups.gone(peer);
+        self.looked_up(now, looked, out);
     }
 
     /// Gives every executor with room the next task of each job, in turn.
@@ -296,6 +284,9 @@ impl Runner {
         for (&id, job) in &mut self.jobs {
             let Stage::Running { function } = &job.stage else { continue };
             let function = function.clone();
+            while !job.look_up.is_empty() && self.lookups.has_room(id) {
+                self.lookups.begin(now, id, job.batch(), out);
+            }
             let executors: Vec<(NodeId, u32)> = members
                 .executors(&function.engine)
                 .map(|(&node, m)| (node, m.advert.offers.slots))
@@ -331,6 +322,8 @@ impl Runner {
         for id in late {
             self.abort(id, Failure::DeadlineExceeded { stage: "running the job".into() }, scheduler, out);
         }
+        let looked = self.lookups.late(now);
+        self.looked_up(now, looked, out);
         let located: Vec<u64> = self.jobs.keys().copied().collect();
         for id in located {
             self.begin_if_located(now, id);
@@ -343,7 +336,7 @@ impl Runner {
             Stage::Locating { until, .. } => *until.min(&job.new.deadline),
             _ => job.new.deadline,
         });
-        deadlines.chain(self.look_again).min()
+        deadlines.chain(self.look_again).chain(self.lookups.next_wakeup()).min()
     }
 
     fn abort(&mut self, id: u64, failure: Failure, scheduler: &mut Scheduler, out: &mut Vec<Output>) {
@@ -361,185 +354,12 @@ impl Runner {
     fn end(&mut self, id: u64, reply: Result<JobDone, Failure>, out: &mut Vec<Output>) {
         if let Some(job) = self.jobs.remove(&id) {
             self.queries.retain(|_, of| *of != id);
+            self.lookups.forget(id);
+            if self.jobs.is_empty() {
+                // Nobody dispatches for no job: an alarm would never be taken back.
+                self.look_again = None;
+            }
             out.push(Output::JobReply { request: job.new.request, reply });
-        }
-    }
-}
-
-impl Job {
-    fn new(now: Instant, new: NewJob) -> Job {
-        Job {
-            new,
-            submitted: now,
-            stage: Stage::Loading,
-            files: Vec::new(),
-            nodes: Vec::new(),
-            holders: Vec::new(),
-            tasks: Vec::new(),
-            open: Vec::new(),
-            consumer: Vec::new(),
-            results: Vec::new(),
-            near: BTreeMap::new(),
-            anywhere: VecDeque::new(),
-            running: BTreeSet::new(),
-            redone: 0,
-            progress: JobProgress::default(),
-            reported: now,
-        }
-    }
-
-    /// Makes the graph.
-    fn lay_out(&mut self) {
-        self.tasks = expand(&self.new.spec, &self.files);
-        self.holders = vec![0; self.files.len()];
-        self.open = vec![0; self.tasks.len()];
-        self.consumer = vec![0; self.tasks.len()];
-        self.results = vec![None; self.tasks.len()];
-        self.progress.tasks = self.tasks.len() as u32;
-        for (number, task) in self.tasks.iter().enumerate() {
-            for arg in &task.args {
-                if let JobArg::Promise(earlier) = arg {
-                    self.consumer[*earlier as usize] = number as u32;
-                    self.open[number] += 1;
-                }
-            }
-        }
-    }
-
-    /// Queues the tasks that wait for nothing: each at the holder with the fewest bytes queued, or anywhere.
-    fn queue_maps(&mut self) {
-        let mut queued = vec![0u64; self.nodes.len()];
-        for number in 0..self.tasks.len() as u32 {
-            if self.open[number as usize] > 0 {
-                continue;
-            }
-            let word = self.holders.get(number as usize).copied().unwrap_or(0);
-            let holder = (0..self.nodes.len()).filter(|i| word >> i & 1 == 1).min_by_key(|&i| (queued[i], i));
-            match holder {
-                None => self.anywhere.push_back(number),
-                Some(i) => {
-                    queued[i] = self.files[number as usize].size.saturating_add(queued[i]);
-                    self.near.entry(self.nodes[i]).or_default().push_back(number);
-                }
-            }
-        }
-    }
-
-    /// Tasks that are queued for a node that is no executor in reach are anybody's: it went away after its results, or
-    /// its word on what it holds, had come.
-    fn free_orphans(&mut self, executors: &[(NodeId, u32)]) {
-        let reached = |node: &NodeId| executors.iter().any(|(executor, _)| executor == node);
-        for (_, orphans) in self.near.extract_if(.., |node, _| !reached(node)) {
-            self.anywhere.extend(orphans);
-        }
-    }
-
-    /// The task that `node` should begin next. `room` is what it could still take in hand.
-    fn next_for(&mut self, node: NodeId, room: u32, slots: u32) -> Option<u32> {
-        if let Some(task) = self.near.get_mut(&node).and_then(VecDeque::pop_front) {
-            return Some(task);
-        }
-        if let Some(task) = self.anywhere.pop_front() {
-            return Some(task);
-        }
-        // Only a node with an idle slot takes another's work.
-        if room <= slots.saturating_mul(WORK_PER_SLOT - 1) {
-            return None;
-        }
-        let longest = self.near.values_mut().max_by_key(|queue| queue.len())?;
-        if longest.len() > slots.saturating_mul(WORK_PER_SLOT) as usize { longest.pop_back() } else { None }
-    }
-
-    /// The call of a ready task.
-    fn call(&self, id: u64, number: u32, node: NodeId, function: Arc<Function>) -> Call {
-        let task = &self.tasks[number as usize];
-        let (mut bytes, mut holders) = (0u64, Vec::new());
-        let mut args = Vec::with_capacity(task.args.len());
-        for arg in &task.args {
-            match arg {
-                JobArg::Link(cid) => {
-                    bytes = self.files[number as usize].size;
-                    let word = self.holders[number as usize];
-                    holders.extend(self.nodes.iter().enumerate().filter(|(i, _)| word >> i & 1 == 1).map(|(_, n)| *n));
-                    args.push(Arg::Link(*cid));
-                }
-                JobArg::Promise(earlier) => {
-                    if let Some((done, by)) = &self.results[*earlier as usize] {
-                        bytes = done.size.saturating_add(bytes);
-                        holders.push(*by);
-                        args.push(Arg::Link(done.result));
-                    }
-                }
-            }
-        }
-        holders.sort_unstable();
-        holders.dedup();
-        let entry = match task.kind {
-            Kind::Map => self.new.spec.map.clone(),
-            Kind::Reduce => self.new.spec.reduce.clone(),
-        };
-        let task = Task { function: self.new.spec.function, entry, args, seq: 0 };
-        let origin = Origin::Job(id, number);
-        let (function, target, holders) = (Some(function), Some(node), Some(holders));
-        Call { origin, task, function, deadline: self.new.deadline, target, holders, bytes }
-    }
-
-    /// Takes a task's result; gives the job's, when that was the last.
-    fn finish(&mut self, number: u32, answer: Answer) -> Option<Done> {
-        let share = self.progress.nodes.entry(answer.executor).or_default();
-        share.tasks += 1;
-        // Another node says these; they may be anything.
-        share.input = share.input.saturating_add(answer.done.usage.input);
-        share.fetched = share.fetched.saturating_add(answer.done.usage.fetched);
-        share.run_us = share.run_us.saturating_add(answer.done.usage.run_us);
-        self.progress.done += 1;
-        if number as usize + 1 == self.tasks.len() {
-            return Some(answer.done);
-        }
-        self.results[number as usize] = Some((answer.done, answer.executor));
-        let consumer = self.consumer[number as usize];
-        self.open[consumer as usize] -= 1;
-        if self.open[consumer as usize] == 0 {
-            self.queue_reduce(consumer);
-        }
-        None
-    }
-
-    /// Runs those tasks again whose results `number` could not get: the one with this CID or, where a block within a
-    /// result is missing, all. Returns whether there are any and the job may.
-    fn redo(&mut self, number: u32, missing: &Cid) -> bool {
-        let earlier = |arg: &JobArg| if let JobArg::Promise(earlier) = arg { Some(*earlier) } else { None };
-        let all: Vec<u32> = self.tasks[number as usize].args.iter().filter_map(earlier).collect();
-        let is_missing = |task: &u32| self.results[*task as usize].as_ref().is_some_and(|(done, _)| done.result == *missing);
-        let named: Vec<u32> = all.iter().copied().filter(is_missing).collect();
-        let again = if named.is_empty() { all } else { named };
-        self.redone += again.len();
-        if again.is_empty() || self.redone > REDO_MAX.max(self.tasks.len()) {
-            return false;
-        }
-        for task in again {
-            self.results[task as usize] = None;
-            self.open[number as usize] += 1;
-            self.progress.done -= 1;
-            self.anywhere.push_front(task);
-        }
-        true
-    }
-
-    /// Queues a reducing task where most of its input lies; before the maps, so that results do not pile up.
-    fn queue_reduce(&mut self, number: u32) {
-        let mut bytes: BTreeMap<NodeId, u64> = BTreeMap::new();
-        for arg in &self.tasks[number as usize].args {
-            if let JobArg::Promise(earlier) = arg
-                && let Some((done, by)) = &self.results[*earlier as usize]
-            {
-                let sum = bytes.entry(*by).or_default();
-                *sum = done.size.saturating_add(*sum);
-            }
-        }
-        match bytes.into_iter().max_by_key(|&(_, size)| size) {
-            Some((node, _)) if self.new.locality => self.near.entry(node).or_default().push_front(number),
-            _ => self.anywhere.push_front(number),
         }
     }
 }

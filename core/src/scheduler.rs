@@ -8,16 +8,18 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use cid::Cid;
 
 pub use crate::call::{Call, Origin, Settled};
-use crate::call::{Phase, State};
+use crate::call::{Phase, State, all_set, at, is_everybodys};
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
-use crate::io::{Answer, Output, Ticket};
+use crate::io::{Answer, Memo, Output, Ticket, Wanted};
 use crate::membership::Membership;
+use crate::memo::{Joined, reuse, takes_part};
 use crate::mesh::RetryBudget;
-use crate::message::{HINTS_MAX, Message, Nack};
+use crate::message::{Message, Nack};
 use crate::placement::{Candidate, rank};
 use crate::task::Outcome;
 use crate::timers::Timers;
@@ -26,8 +28,6 @@ use crate::timers::Timers;
 pub const QUEUE_MAX: usize = 1024;
 /// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
 pub const WORK_PER_SLOT: u32 = 3;
-/// Refusals in a row before a call is queued.
-const REDIRECTS_MAX: u32 = 2;
 /// Losses (a dead executor, silence) before a call fails.
 const LOSSES_MAX: u32 = 5;
 /// Queued calls that one free place lets have a try.
@@ -64,6 +64,7 @@ pub struct Scheduler {
     budget: RetryBudget,
     next: u64,
     settled: Vec<Settled>,
+    joined: Joined,
 }
 
 impl Scheduler {
@@ -80,6 +81,7 @@ impl Scheduler {
             budget: RetryBudget::default(),
             next: epoch << 20,
             settled: Vec::new(),
+            joined: Joined::default(),
         }
     }
 
@@ -100,7 +102,7 @@ impl Scheduler {
     }
 
     /// What is under way, by table: all zero when no call is.
-    pub fn residue(&self) -> [(&'static str, usize); 7] {
+    pub fn residue(&self) -> [(&'static str, usize); 8] {
         [
             ("calls", self.calls.len()),
             ("calls by lease", self.by_lease.len()),
@@ -109,6 +111,7 @@ impl Scheduler {
             ("executors with work", self.in_flight.len()),
             ("call timers", usize::from(self.timers.next().is_some())),
             ("settled calls", self.settled.len()),
+            ("calls by key", self.joined.len()),
         ]
     }
 
@@ -136,18 +139,7 @@ impl Scheduler {
             out.push(Output::Load { ticket: Ticket::Call(id), function: call.task.function, hints: Vec::new() });
         }
         self.timers.set(id, call.deadline);
-        let state = State {
-            call,
-            phase: Phase::Loading,
-            submitted: now,
-            claims: 0,
-            redirects: 0,
-            losses: 0,
-            passed: BTreeSet::new(),
-            refused: BTreeMap::new(),
-            last: None,
-        };
-        self.calls.insert(id, state);
+        self.calls.insert(id, State::new(call, now));
         if loaded {
             self.locate(now, id, members, out);
         }
@@ -170,9 +162,44 @@ impl Scheduler {
         match checked {
             Err(failure) => self.settle(id, Err(failure), None),
             Ok(function) => {
+                let recall = state.call.memo && takes_part(&function, &state.call.task);
                 state.call.function = Some(function);
-                self.locate(now, id, members, out);
+                if !recall {
+                    return self.locate(now, id, members, out);
+                }
+                state.phase = Phase::Recalling;
+                let of = Wanted::Tasks([state.call.task.clone()].into());
+                out.push(Output::Recall { ticket: Ticket::Call(id), of });
             }
+        }
+    }
+
+    /// What this node remembers of an equal task. If nothing, an equal call that is under way will do.
+    pub fn recalled(&mut self, now: Instant, id: u64, key: Cid, hit: Option<Memo>, members: &Membership, out: &mut Vec<Output>) {
+        let Some(state) = self.calls.get_mut(&id).filter(|s| matches!(s.phase, Phase::Recalling)) else { return };
+        if let Some((done, executor)) = hit.filter(|memo| memo.key == key).and_then(|memo| reuse(&memo, members)) {
+            let answer = Answer { done, executor, claims: 0, total_us: now - state.submitted };
+            return self.settle(id, Ok(answer), None);
+        }
+        state.key = Some(key);
+        state.phase = Phase::Joined;
+        if self.joined.join(key, id) {
+            self.locate(now, id, members, out);
+        }
+    }
+
+    /// Equal calls that waited for one that ended: they have its result too, or the first of them runs next. A failure
+    /// is theirs only if the function itself is the reason.
+    fn share(&mut self, followers: Vec<u64>, ended: &State, result: &Result<Answer, Failure>) {
+        let (Some(&heir), Some(key)) = (followers.first(), ended.key) else { return };
+        if !is_everybodys(result) {
+            return self.timers.set(heir, 0);
+        }
+        self.joined.forget(&key);
+        for id in followers {
+            let Some(state) = self.calls.get(&id) else { continue };
+            let result = state.shares(ended, result);
+            self.settle(id, result, None);
         }
     }
 
@@ -253,13 +280,7 @@ impl Scheduler {
                 // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
                 let rest = retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
                 busy = Some(now + rest);
-                state.passed.insert(from);
-                state.redirects += 1;
-                if state.redirects > REDIRECTS_MAX {
-                    pause = rest;
-                    state.redirects = 0;
-                    state.passed.clear();
-                }
+                pause = state.redirected(from, rest);
             }
             Nack::Denied | Nack::Unsuitable => {
                 state.refused.insert(from, reason);
@@ -293,7 +314,7 @@ impl Scheduler {
         let Some((id, _)) = self.by_lease(from, lease) else { return };
         match outcome {
             Err(failure) if failure.is_retriable() => self.lost(now, id, failure, members, out),
-            Err(failure) => self.settle(id, Err(failure), None),
+            Err(failure) => self.settle(id, Err(at(from, failure)), None),
             Ok(done) => {
                 let state = &self.calls[&id];
                 let total_us = now - state.submitted;
@@ -363,7 +384,8 @@ impl Scheduler {
                 continue;
             }
             match state.phase {
-                Phase::Loading => self.timers.set(id, state.call.deadline),
+                Phase::Joined if state.key.is_some_and(|key| self.joined.leads(&key, id)) => self.locate(now, id, members, out),
+                Phase::Loading | Phase::Recalling | Phase::Joined => self.timers.set(id, state.call.deadline),
                 Phase::Locating { .. } | Phase::Queued { .. } => self.place(now, id, members, out),
                 Phase::Claimed { node, lease } => {
                     out.push(Output::Send { to: node, message: Message::Cancel { lease } });
@@ -424,13 +446,7 @@ impl Scheduler {
         state.claims += 1;
         // A lost target is not asked first again.
         state.call.target = None;
-        let mut hints: Vec<NodeId> = state.call.holders.iter().flatten().copied().filter(|h| *h != node).collect();
-        hints.truncate(HINTS_MAX - 1);
-        if node != me && !hints.contains(&me) {
-            hints.push(me);
-        }
-        let budget_ms = (state.call.deadline - now) / MILLISECOND;
-        let message = Message::Claim { lease, task: state.call.task.clone(), budget_ms, hints };
+        let message = state.claim(now, lease, node, me);
         self.timers.set(id, state.call.deadline.min(now + CLAIM_WAIT));
         self.by_lease.insert(lease, id);
         *self.in_flight.entry(node).or_default() += 1;
@@ -447,15 +463,7 @@ impl Scheduler {
             return self.enqueue(id, until);
         }
         if nobody || refused_by_all {
-            let denied = state.refused.iter().find(|(_, why)| **why == Nack::Denied);
-            let failure = match (denied, state.last.take()) {
-                (Some((node, _)), _) => Failure::Denied {
-                    rule: format!("{node} runs work of trusted keys only"),
-                    missing: format!("trust in {}", members.config.me),
-                },
-                (None, Some(failure)) => failure,
-                (None, None) => Failure::NoExecutor { needed: format!("engine {engine}"), seen: members.iter().count() as u32 },
-            };
+            let failure = state.nobody(engine, members);
             return self.settle(id, Err(failure), Some(out));
         }
         // Somebody suits but has no room. Whoever was passed over in this round may be asked in the next.
@@ -540,7 +548,7 @@ impl Scheduler {
                     self.by_query.remove(query);
                 }
             }
-            Phase::Loading | Phase::Queued { .. } => {}
+            Phase::Loading | Phase::Recalling | Phase::Joined | Phase::Queued { .. } => {}
         }
     }
 
@@ -559,6 +567,10 @@ impl Scheduler {
         self.timers.clear(id);
         if let Some(state) = self.calls.remove(&id) {
             self.queue.remove(&(state.call.deadline, id));
+            if let Some(key) = state.key {
+                let followers = self.joined.leave(&key, id);
+                self.share(followers, &state, &result);
+            }
             self.settled.push(Settled { origin: state.call.origin, result });
         }
     }
@@ -585,8 +597,4 @@ impl Scheduler {
             _ => None,
         }
     }
-}
-
-fn all_set(bits: &[u8], count: usize) -> bool {
-    (0..count).all(|i| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1))
 }

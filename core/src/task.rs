@@ -152,6 +152,8 @@ pub struct Done {
     pub receipt: Cid,
     /// What the run took.
     pub usage: Usage,
+    /// Whether it comes of an earlier run of an equal task.
+    pub reused: bool,
 }
 
 /// What a run took.
@@ -180,6 +182,8 @@ pub struct Receipt {
     pub task: Task,
     /// Deterministic facts only: the result's CID, or the failure's code.
     pub out: Result<Cid, String>,
+    /// The result's length in bytes; 0 for a failure.
+    pub size: u64,
     /// What it took.
     pub meta: Usage,
     /// When it ended: milliseconds since 1970 UTC by the executor's clock.

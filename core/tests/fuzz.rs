@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
-use timerose_core::io::{Exit, Input, Output, Ticket};
+use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
@@ -197,14 +197,23 @@ impl Chaos {
 
     fn message(&mut self) -> Message {
         let lease = self.number();
-        match self.rng.u8(0..14) {
-            0 | 1 => Message::Claim { lease, task: self.task(), budget_ms: self.number(), hints: vec![self.node()] },
+        match self.rng.u8(0..15) {
+            0 | 1 => {
+                let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
+                Message::Claim { lease, task, budget_ms, hints, memo: self.rng.bool(), keep: self.rng.bool() }
+            }
             2 => Message::Grant { lease },
             3 => Message::Nack { lease, reason: Nack::Busy { retry_after_ms: self.number() } },
             4 => Message::Nack { lease, reason: if self.rng.bool() { Nack::Denied } else { Nack::Unsuitable } },
             5 => {
                 let usage = timerose_core::task::Usage { run_us: self.number(), input: self.number(), ..usage() };
-                let done = timerose_core::task::Done { size: self.number(), result: self.cid(), usage, ..done() };
+                let done = timerose_core::task::Done {
+                    size: self.number(),
+                    result: self.cid(),
+                    usage,
+                    reused: self.rng.bool(),
+                    ..done()
+                };
                 Message::Outcome { lease, outcome: if self.rng.bool() { Ok(done) } else { Err(self.failure()) } }
             }
             6 => Message::Unknown { lease },
@@ -214,8 +223,16 @@ impl Chaos {
             10 => Message::Holds { query: lease, cids: self.cids() },
             11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()) },
             12 => Message::Hold { batch: lease, cids: self.cids() },
+            13 => Message::Recall { query: lease, keys: self.cids() },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
         }
+    }
+
+    fn memo(&mut self) -> Memo {
+        let iss = self.node();
+        let out = if self.rng.bool() { Ok(self.cid()) } else { Err("LimitExceeded".to_string()) };
+        let receipt = Verified::assume(Receipt { out, size: self.number(), ..receipt(iss) });
+        Memo { key: self.cid(), cid: self.cid(), receipt }
     }
 
     fn advert(&mut self) -> Verified<Advert> {
@@ -232,7 +249,7 @@ impl Chaos {
             len => self.tickets[self.rng.usize(0..len)],
         };
         let good = self.rng.u8(0..4) > 0;
-        match self.rng.u8(0..6) {
+        match self.rng.u8(0..8) {
             0 => {
                 let limits = Limits { memory: self.rng.u64(1..200), ..Limits::default() };
                 let function = Function { limits, determinism: Determinism::Pure, ..small_function() };
@@ -251,12 +268,16 @@ impl Chaos {
                 let exit = Exit { result: self.cid(), size: 1, usage: usage() };
                 Input::Exited { ticket, task: self.cid(), exit: if good { Ok(exit) } else { Err(self.failure()) } }
             }
+            5 | 6 => {
+                let found = (0..self.rng.usize(0..3)).map(|_| self.rng.bool().then(|| self.memo())).collect();
+                Input::Recalled { ticket, keys: self.cids(), found }
+            }
             _ => Input::Signed {
                 ticket,
                 receipt: if self.number().is_multiple_of(4) {
                     Err(timerose_core::failure::Failure::Cancelled)
                 } else {
-                    Ok(self.cid())
+                    Ok(Sealed { cid: self.cid(), key: self.cid(), bytes: vec![0; self.rng.usize(0..9000)] })
                 },
             },
         }
@@ -266,10 +287,11 @@ impl Chaos {
         let request = self.rng.u64(0..40);
         match self.rng.u8(0..40) {
             0..4 => Input::Tick,
-            4..7 => Input::Submit { request, task: self.task(), timeout_ms: self.number() },
+            4..7 => Input::Submit { request, task: self.task(), timeout_ms: self.number(), memo: self.rng.bool() },
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };
-                Input::SubmitJob { request, job: self.cid(), spec, locality: self.rng.bool(), timeout_ms: self.number() }
+                let (job, locality, timeout_ms) = (self.cid(), self.rng.bool(), self.number());
+                Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool() }
             }
             8 => Input::Cancel { request },
             9 => Input::Place { request, files: vec![(self.cid(), self.cids()), (self.cid(), self.cids())] },
@@ -279,6 +301,7 @@ impl Chaos {
             24..26 => Input::PeerUp { peer: self.node() },
             26 => Input::PeerGone { peer: self.node() },
             27 => Input::Rtt { peer: self.node(), us: self.rng.u64(0..1 << 40) },
+            29 => Input::Receipts { from: self.node(), query: self.number(), receipts: vec![self.memo(), self.memo()] },
             28 => Input::Listening { addrs: vec!["/here".into()] },
             _ => self.answer(),
         }
@@ -296,11 +319,13 @@ impl Chaos {
             | Output::Fetch { ticket, .. }
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
+            | Output::Recall { ticket, .. }
             | Output::Sign { ticket, .. } => self.tickets.push(*ticket),
             Output::Send { message, .. } => match message {
                 Message::Claim { lease, .. } => self.numbers.push(*lease),
                 Message::Holds { query, .. } => self.numbers.push(*query),
                 Message::Hold { batch, .. } => self.numbers.push(*batch),
+                Message::Recall { query, .. } => self.numbers.push(*query),
                 _ => {}
             },
             _ => {}

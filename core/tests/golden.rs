@@ -189,13 +189,17 @@ fn more_bytes_than_the_schema_allows_are_refused_unread() {
 #[test]
 fn lists_over_their_bounds_are_refused() {
     use serde_bytes::ByteBuf;
-    use timerose_core::message::{ADVERTS_MAX, CIDS_MAX, HINTS_MAX, Message};
+    use timerose_core::message::{ADVERTS_MAX, CIDS_MAX, HINTS_MAX, KEYS_MAX, Message};
     use timerose_core::task::{ARGS_MAX, Arg, Task};
     let claim = |args: usize, hints: usize| {
         let task = Task { args: vec![Arg::Inline(vec![]); args], ..task() };
-        Frame::Message(Message::Claim { lease: 1, task, budget_ms: 1, hints: vec![node(1); hints] })
+        Frame::Message(Message::Claim { lease: 1, task, budget_ms: 1, hints: vec![node(1); hints], memo: true, keep: true })
     };
+    let receipts = |count: usize| Frame::Receipts { query: 1, sealed: vec![ByteBuf::new(); count] };
+    let recall = |count: usize| Frame::Message(Message::Recall { query: 1, keys: vec![cid("a"); count] });
     let cases = [
+        ("receipts", receipts(KEYS_MAX), receipts(KEYS_MAX + 1)),
+        ("keys", recall(KEYS_MAX), recall(KEYS_MAX + 1)),
         ("adverts", Frame::Adverts(vec![ByteBuf::new(); ADVERTS_MAX]), Frame::Adverts(vec![ByteBuf::new(); ADVERTS_MAX + 1])),
         ("arguments", claim(ARGS_MAX, 0), claim(ARGS_MAX + 1, 0)),
         ("hints", claim(0, HINTS_MAX), claim(0, HINTS_MAX + 1)),

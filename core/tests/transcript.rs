@@ -36,6 +36,7 @@ fn a_call_on_ones_own_executor_takes_no_wire() {
                 sign Ok("result") for work/1
             10 signed work/1
                 index result
+                remember result as key by receipt
                 reply 7: result by n1, 1 claims, 10000 us
             11 submit 8 5000 one 'y
                 load f for call/3

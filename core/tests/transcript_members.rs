@@ -82,6 +82,7 @@ fn an_executor_fetches_runs_signs_and_answers_until_it_is_heard() {
                 sign Ok("result") for work/1
             41 signed work/1
                 index result
+                remember result as key by receipt
                 n2 <- outcome 1 result
             50 from n2 renew 1
                 n2 <- outcome 1 result
@@ -240,6 +241,7 @@ fn an_outcome_that_nobody_takes_is_kept_for_half_a_minute() {
                 sign Ok("result") for work/1
             5 signed work/1
                 index result
+                remember result as key by receipt
                 n2 <- outcome 1 result
             30004 tick
                 dial ? /join

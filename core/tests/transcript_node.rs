@@ -217,6 +217,7 @@ fn a_second_answer_to_one_question_changes_nothing() {
             9 exited work/1 result
             10 signed work/1
                 index result
+                remember result as key by receipt
                 reply 7: result by n1, 1 claims, 10000 us
             11 signed work/1
         "#]],

@@ -1,16 +1,21 @@
-//! The journal driver: what a node remembers beside its blocks. So far: which receipt belongs to a task and to a result.
+//! The journal driver: what a node remembers beside its blocks. So far: which receipt belongs to a task and to a result,
+//! and the memo.
 
 use cid::Cid;
 use redb::{Database, ReadableDatabase, TableDefinition};
 use std::path::Path;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 use timerose_core::failure::Failure;
-use timerose_core::io::Output;
-use tokio::runtime::Handle;
+use timerose_core::io::{Input, Output};
 use tokio::sync::mpsc;
 
 use crate::config::StartError;
 use crate::ports::JournalRequest;
+
+mod memo;
+
+use memo::{Fresh, MEMO, MEMO_AGE, MEMO_MAX};
 
 /// The receipt of a TaskId or of a result, by CID bytes.
 const RECEIPTS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("receipts");
@@ -37,28 +42,36 @@ impl Journal {
         })?;
         let begin = db.begin_write().map_err(|e| fail(e.to_string()))?;
         begin.open_table(RECEIPTS).map_err(|e| fail(e.to_string()))?;
+        begin.open_table(MEMO).map_err(|e| fail(e.to_string()))?;
+        begin.open_table(MEMO_AGE).map_err(|e| fail(e.to_string()))?;
         begin.commit().map_err(|e| fail(e.to_string()))?;
         Ok(Journal { db })
     }
 
-    /// Runs on a thread of its own until `outputs` closes: entries are written together, as many as wait.
-    pub fn run(self, mut outputs: mpsc::Receiver<Output>, mut requests: mpsc::Receiver<JournalRequest>) {
+    /// Runs on threads of its own until `outputs` closes: entries are written together, as many as wait.
+    pub fn run(self, outputs: mpsc::Receiver<Output>, mut requests: mpsc::Receiver<JournalRequest>, done: mpsc::Sender<Input>) {
         let db = std::sync::Arc::new(self.db);
-        let reader = db.clone();
-        let runtime = Handle::current();
+        let (reader, fresh) = (db.clone(), Fresh::default());
+        // Not one of tokio's: what ends with the runtime could not wait for the rest to be written.
+        let (behind, writes) = std::sync::mpsc::sync_channel(BATCH_MAX);
+        memo::run(db.clone(), fresh.clone(), outputs, behind, done);
         tokio::task::spawn_blocking(move || {
             let (mut batch, mut safe, mut written) = (Vec::new(), Instant::now(), false);
             loop {
                 // What was written is made safe within a second, and not before: it is asked for at once, and lost only
                 // with a machine or a process that dies in that second.
                 let wait = if written { SAFE_EVERY.saturating_sub(safe.elapsed()) } else { FOR_EVER };
-                let next = async { tokio::time::timeout(wait, outputs.recv_many(&mut batch, BATCH_MAX)).await };
-                let ended = matches!(runtime.block_on(next), Ok(0));
+                let next = writes.recv_timeout(wait);
+                let ended = matches!(next, Err(RecvTimeoutError::Disconnected));
+                batch.extend(next);
+                batch.extend(writes.try_iter().take(BATCH_MAX));
                 let durable = ended || (written && safe.elapsed() >= SAFE_EVERY);
                 written |= !batch.is_empty();
-                if let Err(why) = write(&db, batch.drain(..), durable) {
+                if let Err(why) = write(&db, &batch, durable) {
                     tracing::error!(%why, "the journal could not be written");
                 }
+                fresh.settled(&batch);
+                batch.clear();
                 if durable {
                     (safe, written) = (Instant::now(), false);
                 }
@@ -77,16 +90,24 @@ impl Journal {
     }
 }
 
-fn write(db: &Database, batch: impl Iterator<Item = Output>, durable: bool) -> Result<(), redb::Error> {
+fn write(db: &Database, batch: &[Output], durable: bool) -> Result<(), redb::Error> {
     let mut begin = db.begin_write()?;
     begin.set_durability(if durable { redb::Durability::Immediate } else { redb::Durability::None })?;
     {
         let mut table = begin.open_table(RECEIPTS)?;
+        let (mut memo, mut age) = (begin.open_table(MEMO)?, begin.open_table(MEMO_AGE)?);
         for output in batch {
-            if let Output::Index { task, result, receipt } = output {
-                for key in [task, result] {
-                    table.insert(key.to_bytes().as_slice(), receipt.to_bytes().as_slice())?;
+            match output {
+                Output::Index { task, result, receipt } => {
+                    for key in [task, result] {
+                        table.insert(key.to_bytes().as_slice(), receipt.to_bytes().as_slice())?;
+                    }
                 }
+                Output::Remember { key, result, receipt, sealed } => {
+                    table.insert(result.to_bytes().as_slice(), receipt.to_bytes().as_slice())?;
+                    memo::write(&mut memo, &mut age, key, sealed, MEMO_MAX)?;
+                }
+                _ => {}
             }
         }
     }

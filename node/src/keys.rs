@@ -10,8 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use timerose_core::capability::Session;
-use timerose_core::id::{NodeId, Now};
+use timerose_core::id::{DAG_CBOR, NodeId, Now, cid_of};
+use timerose_core::io::Memo;
 use timerose_core::record::{RecordError, Signed, Verified, open, seal};
+use timerose_core::task::Receipt;
 
 use crate::config::StartError;
 
@@ -96,6 +98,14 @@ pub(crate) fn open_verified<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, Reco
     open(bytes, |issuer, message, signature| {
         ed25519::PublicKey::try_from_bytes(&issuer.0).is_ok_and(|key| key.verify(message, signature))
     })
+}
+
+/// A sealed receipt, if its signature is right, under the key of its own task.
+pub(crate) fn open_memo(sealed: &[u8]) -> Option<Memo> {
+    let receipt = open_verified::<Receipt>(sealed).ok()?;
+    let key = receipt.task.memo_key();
+    // Whoever asked for it to run again did not ask for this result to be shared.
+    (receipt.task.seq == 0).then(|| Memo { key, cid: cid_of(DAG_CBOR, sealed), receipt })
 }
 
 /// The libp2p name of a node.

@@ -103,7 +103,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     swarm.run(swarm_rx, work.clone(), done.clone());
     engines.run(config.offers.slots, engine_rx, engine_requests, done.clone())?;
-    journal.run(journal_rx, journal_requests);
+    journal.run(journal_rx, journal_requests, done.clone());
     signer::run(keys.clone(), library.shelf(), signer_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
     let ports = ApiPorts {
@@ -196,7 +196,9 @@ impl Drivers {
     /// Who carries out what.
     fn hand_out(&mut self, output: Output) {
         match &output {
-            Output::Send { .. } | Output::SendAdverts { .. } | Output::Dial { .. } => self.swarm.push(output),
+            Output::Send { .. } | Output::SendAdverts { .. } | Output::SendReceipts { .. } | Output::Dial { .. } => {
+                self.swarm.push(output);
+            }
             Output::Load { .. } | Output::Fetch { .. } | Output::List { .. } | Output::Have { .. } | Output::Placed { .. } => {
                 self.content.push(output);
             }
@@ -206,7 +208,7 @@ impl Drivers {
                 self.engine.push(output);
             }
             Output::Sign { .. } | Output::SignAdvert { .. } => self.signer.push(output),
-            Output::Index { .. } => self.journal.push(output),
+            Output::Index { .. } | Output::Remember { .. } | Output::Recall { .. } => self.journal.push(output),
             Output::Reply { .. } | Output::Progress { .. } | Output::JobReply { .. } => self.api.push(output),
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use timerose_core::failure::Failure;
 use timerose_core::id::{DAG_CBOR, cid_of};
-use timerose_core::io::{Input, Output};
+use timerose_core::io::{Input, Output, Sealed};
 use tokio::sync::mpsc;
 
 use crate::keys::{Keys, open_verified};
@@ -25,8 +25,9 @@ pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver
             for output in batch.drain(..) {
                 match output {
                     Output::Sign { ticket, receipt } => {
-                        let block = Bytes::from(keys.seal(&receipt));
-                        tickets.push((ticket, cid_of(DAG_CBOR, &block)));
+                        let bytes = keys.seal(&receipt);
+                        let block = Bytes::from(bytes.clone());
+                        tickets.push((ticket, Sealed { cid: cid_of(DAG_CBOR, &block), key: receipt.task.memo_key(), bytes }));
                         receipts.push(block);
                     }
                     Output::SignAdvert { advert } => match open_verified(&keys.seal(&advert)) {

@@ -116,6 +116,7 @@ async fn listen_to_peers(mut events: mpsc::Receiver<frames::Event<Heard>>, input
                 Counters::count(&counters.messages_in);
                 Some(match message {
                     Heard::Adverts(from, adverts) => Input::Adverts { from, adverts },
+                    Heard::Receipts(from, query, receipts) => Input::Receipts { from, query, receipts },
                     Heard::Message(from, message) => Input::Message { from, message },
                 })
             }
@@ -177,6 +178,10 @@ fn carry_out(swarm: &mut Swarm<Protocols>, sender: &frames::Sender, output: Outp
         Output::SendAdverts { to, sealed } => {
             let sealed = sealed.into_iter().map(serde_bytes::ByteBuf::from).collect();
             send(sender, &to, &Frame::Adverts(sealed), counters);
+        }
+        Output::SendReceipts { to, query, sealed } => {
+            let sealed = sealed.into_iter().map(serde_bytes::ByteBuf::from).collect();
+            send(sender, &to, &Frame::Receipts { query, sealed }, counters);
         }
         Output::Dial { peer, addrs } => {
             let addrs: Vec<Multiaddr> = addrs.iter().filter_map(|addr| addr.parse().ok()).collect();

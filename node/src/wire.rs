@@ -7,10 +7,11 @@ use libp2p::{PeerId, StreamProtocol};
 use timerose_content::frames::{Codec, Config};
 use timerose_core::capability::{Advert, Session};
 use timerose_core::id::NodeId;
+use timerose_core::io::Memo;
 use timerose_core::message::{FRAME_MAX, Frame, Message};
 use timerose_core::record::Verified;
 
-use crate::keys::{Keys, node_of, open_verified, wall_clock};
+use crate::keys::{Keys, node_of, open_memo, open_verified, wall_clock};
 
 /// The protocol's name; its number is the version of the messages.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/timerose/task/1");
@@ -23,6 +24,8 @@ const QUEUE: usize = 256;
 pub(crate) enum Heard {
     /// Adverts whose signatures are right.
     Adverts(NodeId, Vec<Verified<Advert>>),
+    /// Receipts whose signatures are right, and the question that they answer.
+    Receipts(NodeId, u64, Vec<Memo>),
     /// A message.
     Message(NodeId, Message),
 }
@@ -54,6 +57,11 @@ impl Codec for TaskCodec {
         }
         match Frame::decode(&frame).map_err(|e| format!("message refused: {e}"))? {
             Frame::Message(message) => Ok(Some(Heard::Message(node, message))),
+            Frame::Receipts { query, sealed } => {
+                let receipts: Option<Vec<Memo>> = sealed.iter().map(|bytes| open_memo(bytes)).collect();
+                let receipts = receipts.ok_or_else(|| "receipt refused: forged or malformed".to_string())?;
+                Ok(Some(Heard::Receipts(node, query, receipts)))
+            }
             Frame::Adverts(sealed) => {
                 let adverts: Result<Vec<_>, _> = sealed.iter().map(|bytes| open_verified::<Advert>(bytes)).collect();
                 adverts.map(|adverts| Some(Heard::Adverts(node, adverts))).map_err(|e| format!("advert refused: {e}"))
@@ -66,6 +74,8 @@ impl Codec for TaskCodec {
 mod tests {
     use super::*;
     use libp2p::identity::ed25519;
+    use timerose_core::id::{RAW, cid_of};
+    use timerose_core::task::{Receipt, Task, Usage};
 
     fn keys() -> Keys {
         Keys::from(ed25519::Keypair::generate())
@@ -117,5 +127,20 @@ mod tests {
         assert!(codec.decode(&peer(&eve), false, frame(alice.seal(&advert))).is_ok(), "an advert may be passed on");
         let Err(why) = codec.decode(&peer(&eve), false, frame(eve.seal(&advert))) else { panic!("a forged advert was taken") };
         assert!(why.contains("forged") && why.contains(&alice.id().to_string()), "{why}");
+    }
+
+    #[test]
+    fn a_receipt_may_be_passed_on_and_its_key_is_computed_here() {
+        let (alice, bob, eve) = (keys(), keys(), keys());
+        let codec = TaskCodec { keys: bob };
+        let task = Task { function: cid_of(RAW, b"function"), entry: String::new(), args: vec![], seq: 0 };
+        let out = Ok(cid_of(RAW, b"result"));
+        let receipt = Receipt { iss: alice.id(), ran: task.id(&eve.id()), task, out, size: 6, meta: Usage::default(), at: 1 };
+        let frame = |sealed: Vec<u8>| Bytes::from(Frame::Receipts { query: 3, sealed: vec![sealed.into()] }.encode());
+        let heard = codec.decode(&peer(&eve), false, frame(alice.seal(&receipt))).expect("good");
+        let Some(Heard::Receipts(from, 3, receipts)) = heard else { panic!("receipts") };
+        assert_eq!((from, receipts[0].key), (eve.id(), receipt.task.memo_key()));
+        let Err(why) = codec.decode(&peer(&eve), false, frame(eve.seal(&receipt))) else { panic!("a forged one was taken") };
+        assert!(why.contains("receipt refused"), "{why}");
     }
 }

@@ -3,13 +3,13 @@
 use cid::Cid;
 use timerose_core::failure::Failure;
 use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
-use timerose_core::io::{Exit, Input, Output, Ticket};
+use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
 use timerose_core::message::Message;
 use timerose_core::record::{open, seal};
 use timerose_core::task::{Task, Usage};
 
 use crate::fact::Fact;
-use crate::host::{at_address, index};
+use crate::host::{at_address, checked, index};
 use crate::network::Fate;
 use crate::world::{Errand, Event, Packet, Want, World};
 
@@ -31,6 +31,11 @@ impl World<'_> {
                 self.send(node, index(&to), Packet::Message(message));
             }
             Output::SendAdverts { to, sealed } => self.send(node, index(&to), Packet::Adverts(sealed)),
+            Output::SendReceipts { to, query, sealed } => self.send(node, index(&to), Packet::Receipts(query, sealed)),
+            Output::Remember { key, sealed, .. } => {
+                self.hosts[node].memo.insert(key, sealed);
+            }
+            Output::Recall { ticket, of } => self.recall(node, ticket, of),
             Output::SignAdvert { advert } => {
                 let sealed = seal(&advert, |_| [0; 64]);
                 let advert = open(&sealed, |_, _, _| true).expect("what was sealed here opens here");
@@ -54,8 +59,9 @@ impl World<'_> {
                 self.begin_run(node, work, &task, &subject);
             }
             Output::Sign { ticket, receipt } => {
-                let receipt = cid_of(DAG_CBOR, &[receipt.ran.to_bytes(), receipt.at.to_be_bytes().to_vec()].concat());
-                self.answer(node, Input::Signed { ticket, receipt: Ok(receipt) });
+                let bytes = seal(&receipt, |_| [0; 64]);
+                let sealed = Sealed { cid: cid_of(DAG_CBOR, &bytes), key: receipt.task.memo_key(), bytes };
+                self.answer(node, Input::Signed { ticket, receipt: Ok(sealed) });
             }
             Output::Reply { request, reply } => {
                 self.count(&reply);
@@ -72,6 +78,23 @@ impl World<'_> {
             }
             Output::Start { .. } | Output::Index { .. } | Output::Progress { .. } => {}
         }
+    }
+
+    /// Says what a node remembers.
+    fn recall(&mut self, node: usize, ticket: Ticket, of: Wanted) {
+        let keys: Vec<Cid> = match of {
+            Wanted::Tasks(tasks) => tasks.iter().map(Task::memo_key).collect(),
+            Wanted::Keys(keys) => keys,
+        };
+        let memo = &self.hosts[node].memo;
+        let found: Vec<Option<Memo>> = keys.iter().map(|key| memo.get(key).and_then(|sealed| checked(sealed))).collect();
+        for (key, memo) in keys.iter().zip(&found).filter_map(|(key, memo)| Some((key, memo.as_ref()?))) {
+            let receipt = &memo.receipt;
+            let gives = self.content.result(&receipt.task).map(|(result, size)| (Ok(result), size));
+            let right = memo.key == *key && gives == Some((receipt.out.clone(), receipt.size));
+            self.fact(Fact::Remembers { node, key: *key, right });
+        }
+        self.answer(node, Input::Recalled { ticket, keys, found });
     }
 
     /// What a driver's turn takes on this node, in microseconds.

@@ -75,6 +75,17 @@ pub enum Fact {
         tasks: u32,
         /// What its last task gives.
         result: Cid,
+        /// The request of an equal job before it.
+        again: Option<u64>,
+    },
+    /// A node remembers a receipt under a key.
+    Remembers {
+        /// Which.
+        node: usize,
+        /// The memo key.
+        key: Cid,
+        /// Whether it is of that key, and says what its task gives.
+        right: bool,
     },
     /// A job was answered.
     JobReplied {

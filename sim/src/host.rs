@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use cid::Cid;
 use timerose_core::capability::Role;
 use timerose_core::function::WASM_FAN;
-use timerose_core::id::NodeId;
-use timerose_core::io::Ticket;
+use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
+use timerose_core::io::{Memo, Ticket};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
+use timerose_core::record::open;
 use timerose_core::resources::Resources;
+use timerose_core::task::Receipt;
 
 use crate::scenario::Scenario;
 
@@ -25,6 +28,8 @@ pub(crate) struct Host {
     pub wake_at: Option<u64>,
     /// What is being brought here, by who asked: the number tells attempts apart.
     pub errands: BTreeMap<Ticket, u64>,
+    /// The sealed receipts that it remembers, by memo key: on its disk.
+    pub memo: BTreeMap<Cid, Vec<u8>>,
     /// What runs here, by the work's number; true once it was told to stop.
     pub runs: BTreeMap<u64, bool>,
 }
@@ -32,7 +37,15 @@ pub(crate) struct Host {
 impl Host {
     /// A machine on which no process has run yet.
     pub fn new() -> Host {
-        Host { node: None, life: 0, times: 1, wake_at: None, errands: BTreeMap::new(), runs: BTreeMap::new() }
+        Host {
+            node: None,
+            life: 0,
+            times: 1,
+            wake_at: None,
+            errands: BTreeMap::new(),
+            memo: BTreeMap::new(),
+            runs: BTreeMap::new(),
+        }
     }
 
     /// A process begins.
@@ -90,4 +103,10 @@ pub(crate) fn address(node: usize) -> String {
 /// The node that can be dialled there.
 pub(crate) fn at_address(addr: &str) -> Option<usize> {
     addr.strip_prefix("/sim/")?.parse().ok()
+}
+
+/// A sealed receipt, under the key of its own task.
+pub(crate) fn checked(sealed: &[u8]) -> Option<Memo> {
+    let receipt = open::<Receipt>(sealed, |_, _, _| true).ok()?;
+    Some(Memo { key: receipt.task.memo_key(), cid: cid_of(DAG_CBOR, sealed), receipt })
 }

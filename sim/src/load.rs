@@ -9,11 +9,13 @@ use timerose_core::record::address;
 use timerose_core::task::{Arg, Task};
 
 use crate::content::{MAP, REDUCE, RUN};
-use crate::fact::Fact;
+use crate::fact::{Asked, Fact};
 use crate::host::id;
 use crate::scenario::{Fault, FaultKind};
 use crate::world::{Event, World};
 
+/// The liveness phase's job is asked for again after so long.
+const REPEAT_AFTER_US: u64 = 20_000_000;
 /// One block of an import, in bytes.
 const BLOCK_BYTES: u64 = 256 * 1024;
 
@@ -31,7 +33,7 @@ impl World<'_> {
         }
         for files in self.scenario.jobs.clone() {
             let at = self.load.u64(1_000_000..3_000_000);
-            self.at(at, Event::Job { files, calm: false });
+            self.at(at, Event::Job { files, calm: false, again: false });
         }
         for _ in 0..self.scenario.imports {
             let at = self.load.u64(500_000..=self.scenario.safety_ms.max(1000) * 1000);
@@ -50,7 +52,10 @@ impl World<'_> {
             self.at(at, Event::Call { calm: true });
         }
         if let Some(&files) = self.scenario.jobs.first() {
-            self.at(self.now, Event::Job { files, calm: true });
+            self.at(self.now, Event::Job { files, calm: true, again: false });
+            if self.scenario.repeat_per_mille > 0 {
+                self.at(self.now + REPEAT_AFTER_US, Event::Job { files, calm: true, again: true });
+            }
         }
     }
 
@@ -92,32 +97,52 @@ impl World<'_> {
         } else if self.load.u32(0..1000) < 400 {
             args.push(Arg::Link(*self.load.choice(&self.content.blobs).expect("there are blobs")));
         }
-        let task = Task { function, entry: RUN.into(), args, seq: 0 };
+        let mut task = Task { function, entry: RUN.into(), args, seq: 0 };
+        if self.repeats()
+            && let Some(earlier) = self.load.choice(&self.tasks)
+        {
+            task = earlier.clone();
+        }
+        self.tasks.push(task.clone());
         self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
         let life = self.hosts[node].life;
         if self.load.u32(0..1000) < self.scenario.cancel_per_mille {
             let at = self.now + self.load.u64(0..200_000);
             self.at(at, Event::TakeBack { node, life, request: asked.request });
         }
-        let input = Input::Submit { request: asked.request, task, timeout_ms: self.scenario.timeout_ms };
+        let input = Input::Submit { request: asked.request, task, timeout_ms: self.scenario.timeout_ms, memo: true };
         self.give(node, life, input);
     }
 
     /// Somebody begins a job over a data set of its own.
-    pub(crate) fn job(&mut self, files: u64, calm: bool) {
+    pub(crate) fn job(&mut self, files: u64, calm: bool, again: bool) {
         let Some(node) = self.somebody() else { return };
         let asked = self.asked(node, self.scenario.job_timeout_ms, calm);
+        // In calm times only the one that is meant to: what faults kept from the winners of its keys is no law's business.
+        let earlier = if again || (!calm && self.repeats()) { self.jobs.last().cloned() } else { None };
+        if let Some((before, spec)) = earlier {
+            return self.begin_job(asked, spec, Some(before));
+        }
         let kib = self.scenario.blob_kib;
         let nodes = self.scenario.nodes;
         let dataset = self.content.add_dataset(asked.request, files, kib, nodes, &mut self.load);
         let function = self.content.callable[0];
         let spec = JobSpec { function, dataset, map: MAP.into(), reduce: REDUCE.into(), fan_in: 4 };
+        self.begin_job(asked, spec, None);
+    }
+
+    fn begin_job(&mut self, asked: Asked, spec: JobSpec, again: Option<u64>) {
+        self.jobs.push((asked.request, spec.clone()));
         let (tasks, result) = self.content.job_truth(&spec);
-        self.fact(Fact::JobCalled { asked, tasks, result });
+        self.fact(Fact::JobCalled { asked, tasks, result, again });
         let (job, _) = address(&spec);
         let (locality, timeout_ms) = (self.scenario.locality, self.scenario.job_timeout_ms);
-        let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms };
-        self.give(node, self.hosts[node].life, input);
+        let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms, memo: true };
+        self.give(asked.node, self.hosts[asked.node].life, input);
+    }
+
+    fn repeats(&mut self) -> bool {
+        self.scenario.repeat_per_mille > 0 && self.load.u32(0..1000) < self.scenario.repeat_per_mille
     }
 
     /// Somebody imports a few files.

@@ -54,6 +54,8 @@ pub struct Scenario {
     pub engine_fails_per_mille: u32,
     /// Calls in a thousand that their user takes back while they are under way.
     pub cancel_per_mille: u32,
+    /// Calls and jobs in a thousand that equal an earlier one.
+    pub repeat_per_mille: u32,
     /// Calls in a thousand whose argument nobody has.
     pub missing_per_mille: u32,
     /// Pieces of data that calls take as arguments.
@@ -111,6 +113,7 @@ impl Default for Scenario {
             guest_fails_per_mille: 0,
             engine_fails_per_mille: 0,
             cancel_per_mille: 0,
+            repeat_per_mille: 0,
             missing_per_mille: 0,
             blobs: 16,
             blob_kib: [64, 4096],

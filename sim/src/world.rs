@@ -7,13 +7,15 @@ use cid::Cid;
 use timerose_core::failure::Failure;
 use timerose_core::id::Now;
 use timerose_core::io::{Exit, Input, Ticket};
+use timerose_core::job::JobSpec;
 use timerose_core::message::Message;
 use timerose_core::record::open;
+use timerose_core::task::Task;
 
 use crate::check::{Digest, Law, laws};
 use crate::content::Content;
 use crate::fact::{Asked, Fact};
-use crate::host::{Host, address, config, id, index};
+use crate::host::{Host, address, checked, config, id, index};
 use crate::network::{Network, Notice, Told};
 use crate::report::{Report, Violation};
 use crate::scenario::{Fault, FaultKind, Scenario};
@@ -29,6 +31,8 @@ const TICK_LATE_US: u64 = 500;
 pub(crate) enum Packet {
     Message(Message),
     Adverts(Vec<Vec<u8>>),
+    /// Sealed receipts, and the question that they answer.
+    Receipts(u64, Vec<Vec<u8>>),
 }
 
 /// What a node has sent for.
@@ -76,7 +80,7 @@ pub(crate) enum Event {
     /// Somebody makes a call.
     Call { calm: bool },
     /// Somebody begins a job of so many files.
-    Job { files: u64, calm: bool },
+    Job { files: u64, calm: bool, again: bool },
     /// Somebody imports a few files.
     Import,
     /// A user takes a request back.
@@ -101,6 +105,9 @@ pub struct World<'a> {
     pub(crate) delays: fastrand::Rng,
     pub(crate) load: fastrand::Rng,
     pub(crate) serial: u64,
+    /// What was asked for already, so that it can be asked for again.
+    pub(crate) tasks: Vec<Task>,
+    pub(crate) jobs: Vec<(u64, JobSpec)>,
     pub(crate) report: Report,
     pub(crate) totals_us: Vec<u64>,
     laws: Vec<Box<dyn Law>>,
@@ -124,6 +131,8 @@ impl<'a> World<'a> {
             delays: rng(3),
             load: rng(4),
             serial: 0,
+            tasks: Vec::new(),
+            jobs: Vec::new(),
             report: Report::new(scenario, seed),
             totals_us: Vec::new(),
             laws: laws(scenario),
@@ -193,7 +202,7 @@ impl<'a> World<'a> {
             }
             Event::Wake { node, life } => self.wake(node, life),
             Event::Call { calm } => self.call(calm),
-            Event::Job { files, calm } => self.job(files, calm),
+            Event::Job { files, calm, again } => self.job(files, calm, again),
             Event::Import => self.import(),
             Event::TakeBack { node, life, request } => {
                 if self.hosts[node].life == life {
@@ -260,6 +269,10 @@ impl<'a> World<'a> {
             Packet::Adverts(sealed) => {
                 let adverts = sealed.iter().filter_map(|bytes| open(bytes, |_, _, _| true).ok()).collect();
                 Input::Adverts { from, adverts }
+            }
+            Packet::Receipts(query, sealed) => {
+                let receipts = sealed.iter().filter_map(|bytes| checked(bytes)).collect();
+                Input::Receipts { from, query, receipts }
             }
         };
         self.give(to, self.hosts[to].life, input);
@@ -417,6 +430,11 @@ fn brief(input: &Input) -> String {
             Message::Outcome { lease, outcome: Ok(done) } => write!(line, "< {} outcome {lease:x} {}", index(from), done.result),
             other => write!(line, "< {} {other:x?}", index(from)),
         },
+        Input::Receipts { from, query, receipts } => write!(line, "< {} {} receipts to {query:x}", index(from), receipts.len()),
+        Input::Recalled { ticket, found, .. } => {
+            write!(line, "recalled {ticket:?} {} of {}", found.iter().flatten().count(), found.len())
+        }
+        Input::Signed { ticket, receipt } => write!(line, "signed {ticket:?} {}", receipt.is_ok()),
         Input::Adverts { from, adverts } => write!(line, "< {} {} adverts", index(from), adverts.len()),
         Input::PeerUp { peer } => write!(line, "up {}", index(peer)),
         Input::PeerGone { peer } => write!(line, "gone {}", index(peer)),
@@ -428,7 +446,7 @@ fn brief(input: &Input) -> String {
         Input::Fetched { ticket, bytes } => write!(line, "fetched {ticket:?} {bytes:?}"),
         Input::Listed { ticket, files } => write!(line, "listed {ticket:?} {:?}", files.as_ref().map(Vec::len)),
         Input::Exited { ticket, exit, .. } => write!(line, "exited {ticket:?} {:?}", exit.as_ref().map(|e| e.usage.run_us)),
-        other @ (Input::Tick | Input::Cancel { .. } | Input::Listening { .. } | Input::Have { .. } | Input::Signed { .. }) => {
+        other @ (Input::Tick | Input::Cancel { .. } | Input::Listening { .. } | Input::Have { .. }) => {
             write!(line, "{other:?}")
         }
         Input::AdvertSigned { advert } => write!(line, "advert {}", advert.seq),

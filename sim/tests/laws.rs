@@ -9,8 +9,8 @@ use timerose_core::io::Answer;
 use timerose_core::job::{JobDone, JobProgress, NodeShare};
 use timerose_core::task::{Done, Usage};
 use timerose_sim::check::{
-    AllEnd, Breach, Capacity, Digest, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, RightResult, SettledOnce, Trust,
-    WholeAgain,
+    AllEnd, Breach, Capacity, Digest, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered, RightResult, SettledOnce,
+    Trust, WholeAgain,
 };
 use timerose_sim::fact::{Asked, Fact, Truth};
 
@@ -31,7 +31,7 @@ fn called(asked: Asked) -> Fact {
 }
 
 fn done(task: &str, result: &str) -> Done {
-    Done { task: cid(task), result: cid(result), size: 1, receipt: cid("receipt"), usage: Usage::default() }
+    Done { task: cid(task), result: cid(result), size: 1, receipt: cid("receipt"), usage: Usage::default(), reused: false }
 }
 
 fn replied(node: usize, request: u64, task: &str, result: &str) -> Fact {
@@ -127,10 +127,10 @@ fn too_many_failures_are_seen() {
 
 #[test]
 fn a_wrong_job_result_is_seen() {
-    let call = |asked| Fact::JobCalled { asked, tasks: 2, result: cid("sum") };
+    let call = |asked| Fact::JobCalled { asked, tasks: 2, result: cid("sum"), again: None };
     let reply = |result: &str, tasks| {
         let share = NodeShare { tasks, ..NodeShare::default() };
-        let progress = JobProgress { tasks: 2, done: tasks, nodes: BTreeMap::from([(NodeId([1; 32]), share)]) };
+        let progress = JobProgress { tasks: 2, done: tasks, reused: 0, nodes: BTreeMap::from([(NodeId([1; 32]), share)]) };
         let done = JobDone { job: cid("job"), done: done("task", result), progress, total_us: 1 };
         Fact::JobReplied { node: 1, request: 7, reply: Ok(done) }
     };
@@ -140,6 +140,28 @@ fn a_wrong_job_result_is_seen() {
     fires(JobResult::default(), &[call(asked(7)), reply("sum", 1)], "should give");
     holds(JobResult::default(), &[call(asked(7)), late.clone()]);
     fires(JobResult::default(), &[call(calm(7)), late], "should give");
+}
+
+#[test]
+fn a_false_memory_and_work_that_it_should_have_spared_are_seen() {
+    let remembers = |right| Fact::Remembers { node: 0, key: cid("key"), right };
+    holds(Remembered::default(), &[remembers(true)]);
+    fires(Remembered::default(), &[remembers(false)], "is not what its task gives");
+    let call = |asked, again| Fact::JobCalled { asked, tasks: 2, result: cid("sum"), again };
+    let reply = |request, ran| {
+        let share = NodeShare { tasks: ran, ..NodeShare::default() };
+        let nodes = BTreeMap::from([(NodeId([1; 32]), share)]);
+        let progress = JobProgress { tasks: 2, done: 2, reused: 2 - ran, nodes };
+        let done = JobDone { job: cid("job"), done: done("task", "sum"), progress, total_us: 1 };
+        Fact::JobReplied { node: 1, request, reply: Ok(done) }
+    };
+    let (first, second) = ([call(calm(7), None), reply(7, 2)], call(calm(8), Some(7)));
+    let [begun, ended] = first;
+    holds(Remembered::default(), &[begun.clone(), ended.clone(), second.clone(), reply(8, 0)]);
+    fires(Remembered::default(), &[begun.clone(), ended.clone(), second.clone(), reply(8, 1)], "ran 1 tasks");
+    // One that had not ended yet, and faults, spare nothing.
+    holds(Remembered::default(), &[begun, second, ended, reply(8, 2)]);
+    holds(Remembered::default(), &[call(asked(7), None), reply(7, 2), call(calm(8), Some(7)), reply(8, 1)]);
 }
 
 #[test]

@@ -94,14 +94,21 @@ fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
 pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
     let given: Result<Vec<Value>, CliError> = args.args.iter().map(|typed| argument(client, typed)).collect();
     let timeout_ms = args.timeout.as_millis() as u64;
-    let body = json!({"fn": args.function, "entry": args.entry, "args": given?, "timeout_ms": timeout_ms});
+    let body = json!({
+        "fn": args.function,
+        "entry": args.entry,
+        "args": given?,
+        "timeout_ms": timeout_ms,
+        "memo": !args.no_memo,
+    });
     let answer = client.post("/v1/call", &body)?;
     if args.cat {
         return cat(client, answer["result"].as_str().unwrap_or_default());
     }
     if args.show.output == Format::Table {
+        let ran = if answer["reused"] == json!(true) { "known from a run" } else { "ran" };
         say(&format!(
-            "ran on {} in {} µs ({} µs in all)",
+            "{ran} on {} in {} µs ({} µs in all)",
             text(&answer["executor"]),
             answer["usage"]["run_us"],
             answer["total_us"]
@@ -119,6 +126,7 @@ pub fn mapreduce(client: &Client, args: &Mapreduce) -> Result<(), CliError> {
         "map": args.map,
         "reduce": args.reduce,
         "locality": !args.no_locality,
+        "memo": !args.no_memo,
         "timeout_ms": args.timeout.as_millis() as u64,
     });
     let done = client.follow("/v1/mapreduce", &body, |event| progress::update_job(&bar, event));
@@ -127,9 +135,10 @@ pub fn mapreduce(client: &Client, args: &Mapreduce) -> Result<(), CliError> {
     if args.show.output == Format::Table {
         say(&show_shares(&done));
         say(&format!(
-            "{} tasks in {} ms, {} moved",
+            "{} tasks in {} ms, {} executed, {} moved",
             done["tasks"],
             done["total_ms"],
+            done["executed"],
             bytes(done["fetched_bytes"].as_u64().unwrap_or(0))
         ));
     }

@@ -75,12 +75,12 @@ pub fn usage() -> Usage {
 
 /// A result.
 pub fn done() -> Done {
-    Done { task: task().id(&node(1)), result: cid("result"), size: 6, receipt: cid("receipt"), usage: usage() }
+    Done { task: task().id(&node(1)), result: cid("result"), size: 6, receipt: cid("receipt"), usage: usage(), reused: false }
 }
 
 /// A receipt of a good run by `iss`.
 pub fn receipt(iss: NodeId) -> Receipt {
-    Receipt { iss, ran: task().id(&node(1)), task: task(), out: Ok(cid("result")), meta: usage(), at: NOW.unix_ms }
+    Receipt { iss, ran: task().id(&node(1)), task: task(), out: Ok(cid("result")), size: 6, meta: usage(), at: NOW.unix_ms }
 }
 
 /// A session of `iss` with node 2.
@@ -130,7 +130,10 @@ pub fn frames() -> Vec<(String, Frame)> {
     let (lease, query, batch) = (1 << 40, 1 << 62, 5);
     let cids = vec![cid("a"), cid("b")];
     let messages = [
-        ("claim", Message::Claim { lease, task: task(), budget_ms: 30_000, hints: vec![node(1), node(2)] }),
+        (
+            "claim",
+            Message::Claim { lease, task: task(), budget_ms: 30_000, hints: vec![node(1), node(2)], memo: true, keep: false },
+        ),
         ("grant", Message::Grant { lease }),
         ("nack busy", Message::Nack { lease, reason: Nack::Busy { retry_after_ms: 20 } }),
         ("nack denied", Message::Nack { lease, reason: Nack::Denied }),
@@ -142,11 +145,13 @@ pub fn frames() -> Vec<(String, Frame)> {
         ("cancel", Message::Cancel { lease }),
         ("holds", Message::Holds { query, cids: cids.clone() }),
         ("held", Message::Held { query, bits: ByteBuf::from(vec![0b10]) }),
+        ("recall", Message::Recall { query, keys: cids.clone() }),
         ("hold", Message::Hold { batch, cids }),
         ("kept", Message::Kept { batch, kept: Ok(()) }),
         ("not kept", Message::Kept { batch, kept: Err(Failure::Cancelled) }),
     ];
     let mut frames = vec![("adverts".to_string(), Frame::Adverts(vec![ByteBuf::from(b"sealed".to_vec())]))];
+    frames.push(("receipts".to_string(), Frame::Receipts { query, sealed: vec![ByteBuf::from(b"sealed".to_vec())] }));
     frames.extend(messages.map(|(name, message)| (name.to_string(), Frame::Message(message))));
     for failure in failures() {
         let name = format!("outcome {}", failure.code());

@@ -16,14 +16,14 @@ use timerose_core::capability::{Advert, Role};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::{Exit, Input, Output, Ticket};
+use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Message, Nack};
 use timerose_core::node::Node;
 use timerose_core::record::Verified;
 use timerose_core::resources::Resources;
-use timerose_core::task::{Arg, Done, Task, Usage};
+use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
 
 /// n1 alone, knowing itself.
 pub const ALONE: &str = "
@@ -61,6 +61,8 @@ struct Player {
     /// What CIDs are called.
     names: BTreeMap<Cid, String>,
     text: String,
+    /// Whether what is asked for from now on may be an earlier result.
+    memo: bool,
 }
 
 /// The words of a line.
@@ -114,12 +116,16 @@ fn function(memory: u64) -> Function {
 
 impl Player {
     fn new() -> Player {
-        Player { node: Node::new(config()), names: BTreeMap::new(), text: String::new() }
+        Player { node: Node::new(config()), names: BTreeMap::new(), text: String::new(), memo: false }
     }
 
     fn play(&mut self, line: &str) {
         let (silent, line) = line.strip_prefix('.').map_or((false, line), |line| (true, line.trim()));
         let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["memo", on] = words[..] {
+            self.memo = on == "on";
+            return;
+        }
         let us = number(words[0]) * 1000;
         let input = self.input(&words[1..]);
         let mut out = Vec::new();
@@ -168,7 +174,18 @@ impl Player {
 
     fn done(&mut self, result: &str) -> Done {
         let usage = Usage { run_us: 1000, ..Usage::default() };
-        Done { task: self.cid("task"), result: self.cid(result), size: 10, receipt: self.cid("receipt"), usage }
+        let (task, result, receipt) = (self.cid("task"), self.cid(result), self.cid("receipt"));
+        Done { task, result, size: 10, receipt, usage, reused: false }
+    }
+
+    /// `key:result:node`: what that node's receipt says; a result `!` is a failure; `:key` in the end is its true key.
+    fn memo(&mut self, word: &str) -> Memo {
+        let parts: Vec<&str> = word.split(':').collect();
+        let (result, iss, key) = (parts[1], parts[2], parts.last().filter(|_| parts.len() > 3).unwrap_or(&parts[0]));
+        let out = if result == "!" { Err("LimitExceeded".to_string()) } else { Ok(self.cid(result)) };
+        let (ran, task) = (self.cid("earlier"), self.task("one", &["x"]));
+        let receipt = Receipt { iss: node(iss), ran, task, out, size: 10, meta: Usage::default(), at: 0 };
+        Memo { key: self.cid(key), cid: self.cid("old"), receipt: Verified::assume(receipt) }
     }
 
     fn failure(&mut self, word: &str) -> Failure {
@@ -209,12 +226,19 @@ impl Player {
             }
             ["submit", request, timeout_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
-                Input::Submit { request: number(request), task, timeout_ms: number(timeout_ms) }
+                Input::Submit { request: number(request), task, timeout_ms: number(timeout_ms), memo: self.memo }
             }
             ["job", request, timeout_ms, fan_in] => {
                 let (function, dataset, job) = (self.cid("f"), self.cid("data"), self.cid("job"));
                 let spec = JobSpec { function, dataset, map: "one".into(), reduce: "any".into(), fan_in: number(fan_in) as u32 };
-                Input::SubmitJob { request: number(request), job, spec, locality: true, timeout_ms: number(timeout_ms) }
+                Input::SubmitJob {
+                    request: number(request),
+                    job,
+                    spec,
+                    locality: true,
+                    timeout_ms: number(timeout_ms),
+                    memo: self.memo,
+                }
             }
             ["cancel", request] => Input::Cancel { request: number(request) },
             ["place", request, ref files @ ..] => {
@@ -223,6 +247,10 @@ impl Player {
                     (cids[0], cids)
                 });
                 Input::Place { request: number(request), files: files.collect() }
+            }
+            ["from", peer, "receipts", query, ref memos @ ..] => {
+                let receipts = memos.iter().map(|word| self.memo(word)).collect();
+                Input::Receipts { from: node(peer), query: query_number(query), receipts }
             }
             ["from", peer, ref words @ ..] => Input::Message { from: node(peer), message: self.message(words) },
             [answer, whose, ref words @ ..] => self.answer(answer, ticket(whose), words),
@@ -233,6 +261,10 @@ impl Player {
     fn answer(&mut self, answer: &str, ticket: Ticket, words: Words) -> Input {
         match (answer, words) {
             ("loaded", ["f"]) => Input::Loaded { ticket, function: Ok(Arc::new(function(10))) },
+            ("loaded", ["f", "seeded"]) => {
+                let function = Function { determinism: Determinism::Seeded, ..function(10) };
+                Input::Loaded { ticket, function: Ok(Arc::new(function)) }
+            }
             ("loaded", ["f", memory]) => Input::Loaded { ticket, function: Ok(Arc::new(function(number(memory)))) },
             ("loaded", [why]) => Input::Loaded { ticket, function: Err(self.failure(why)) },
             ("fetched", [why]) if Player::is_failure(why) => Input::Fetched { ticket, bytes: Err(self.failure(why)) },
@@ -251,7 +283,15 @@ impl Player {
                 let exit = Exit { result: self.cid(result), size: 10, usage };
                 Input::Exited { ticket, task: self.cid("task"), exit: Ok(exit) }
             }
-            ("signed", []) => Input::Signed { ticket, receipt: Ok(self.cid("receipt")) },
+            ("signed", []) => {
+                let sealed = Sealed { cid: self.cid("receipt"), key: self.cid("key"), bytes: vec![1] };
+                Input::Signed { ticket, receipt: Ok(sealed) }
+            }
+            ("recalled", found) => {
+                let keys = found.iter().map(|word| self.cid(word.split(':').next().expect("a key"))).collect();
+                let found = found.iter().map(|word| word.contains(':').then(|| self.memo(word))).collect();
+                Input::Recalled { ticket, keys, found }
+            }
             _ => panic!("no such answer: {answer} {words:?}"),
         }
     }
@@ -260,8 +300,21 @@ impl Player {
         match *words {
             ["claim", lease, budget_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
-                Message::Claim { lease: number(lease), task, budget_ms: number(budget_ms), hints: vec![] }
+                Message::Claim {
+                    lease: number(lease),
+                    task,
+                    budget_ms: number(budget_ms),
+                    hints: vec![],
+                    memo: self.memo,
+                    keep: false,
+                }
             }
+            ["jobclaim", ref words @ ..] => match self.message(&[&["claim"], words].concat()) {
+                Message::Claim { lease, task, budget_ms, hints, memo, .. } => {
+                    Message::Claim { lease, task, budget_ms, hints, memo, keep: true }
+                }
+                other => other,
+            },
             ["grant", lease] => Message::Grant { lease: number(lease) },
             ["nack", lease, "denied"] => Message::Nack { lease: number(lease), reason: Nack::Denied },
             ["nack", lease, "unsuitable"] => Message::Nack { lease: number(lease), reason: Nack::Unsuitable },
@@ -276,6 +329,7 @@ impl Player {
             ["cancel", lease] => Message::Cancel { lease: number(lease) },
             ["holds", query, ref cids @ ..] => Message::Holds { query: number(query), cids: self.cids(cids) },
             ["held", query, bits] => Message::Held { query: number(query), bits: ByteBuf::from(bitmap(bits)) },
+            ["recall", query, ref keys @ ..] => Message::Recall { query: number(query), keys: self.cids(keys) },
             ["hold", batch, ref cids @ ..] => Message::Hold { batch: number(batch), cids: self.cids(cids) },
             ["kept", batch] => Message::Kept { batch: number(batch), kept: Ok(()) },
             ["kept", batch, why] => Message::Kept { batch: number(batch), kept: Err(self.failure(why)) },
@@ -306,17 +360,35 @@ impl Player {
             Output::Sign { ticket, receipt } => {
                 format!("sign {:?} for {}", receipt.out.map(|cid| self.called(&cid)), told(&ticket))
             }
+            Output::Remember { key, result, receipt, .. } => {
+                format!("remember {} as {} by {}", self.called(&result), self.called(&key), self.called(&receipt))
+            }
+            Output::Recall { ticket, of: Wanted::Tasks(tasks) } => {
+                let tasks: Vec<String> = tasks.iter().map(|task| self.asked(task)).collect();
+                format!("recall {} for {}", tasks.join(" "), told(&ticket))
+            }
+            Output::Recall { ticket, of: Wanted::Keys(keys) } => {
+                format!("recall {} for {}", self.called_all(&keys), told(&ticket))
+            }
+            Output::SendReceipts { to, query, sealed } => {
+                format!("{} <- {} receipts to {}", name(&to), sealed.len(), shown(query))
+            }
             Output::Index { result, .. } => format!("index {}", self.called(&result)),
             Output::Reply { request, reply: Ok(answer) } => {
                 let (result, by) = (self.called(&answer.done.result), name(&answer.executor));
-                format!("reply {request}: {result} by {by}, {} claims, {} us", answer.claims, answer.total_us)
+                let again = if answer.done.reused { " again" } else { "" };
+                format!("reply {request}: {result}{again} by {by}, {} claims, {} us", answer.claims, answer.total_us)
             }
             Output::Reply { request, reply: Err(failure) } => format!("reply {request}: {}", self.failed(&failure)),
             Output::Progress { request, progress } => format!("progress {request}: {} of {}", progress.done, progress.tasks),
             Output::JobReply { request, reply: Ok(done) } => {
                 let shares = done.progress.nodes.iter().map(|(node, share)| format!("{} ran {}", name(node), share.tasks));
                 let shares = shares.collect::<Vec<_>>().join(", ");
-                format!("job {request}: {}; {shares}", self.called(&done.done.result))
+                let reused = match done.progress.reused {
+                    0 => String::new(),
+                    count => format!(", {count} reused"),
+                };
+                format!("job {request}: {}; {shares}{reused}", self.called(&done.done.result))
             }
             Output::JobReply { request, reply: Err(failure) } => format!("job {request}: {}", self.failed(&failure)),
             Output::Placed { request, cids, at } => format!("placed {request}: {} at {}", self.called_all(&cids), name(&at)),
@@ -325,13 +397,15 @@ impl Player {
 
     fn said(&self, message: &Message) -> String {
         match message {
-            Message::Claim { lease, task, budget_ms, hints } => {
-                format!("claim {lease} {} within {budget_ms} ms, hints {}", self.asked(task), names(hints))
+            Message::Claim { lease, task, budget_ms, hints, memo, .. } => {
+                let reuse = if *memo { ", earlier results do" } else { "" };
+                format!("claim {lease} {} within {budget_ms} ms, hints {}{reuse}", self.asked(task), names(hints))
             }
             Message::Outcome { lease, outcome: Ok(done) } => format!("outcome {lease} {}", self.called(&done.result)),
             Message::Outcome { lease, outcome: Err(failure) } => format!("outcome {lease} {}", self.failed(failure)),
             Message::Holds { query, cids } => format!("holds {} {}", shown(*query), self.called_all(cids)),
             Message::Held { query, bits } => format!("held {} {:?}", shown(*query), &bits[..]),
+            Message::Recall { query, keys } => format!("recall {} {}", shown(*query), self.called_all(keys)),
             Message::Hold { batch, cids } => format!("hold {batch} {}", self.called_all(cids)),
             Message::Kept { batch, kept: Ok(()) } => format!("kept {batch}"),
             Message::Kept { batch, kept: Err(failure) } => format!("kept {batch} {}", self.failed(failure)),
@@ -368,6 +442,11 @@ fn shown(query: u64) -> String {
     if query >= 1 << 62 { format!("J+{}", query - (1 << 62)) } else { query.to_string() }
 }
 
+/// The number that is shown so.
+fn query_number(word: &str) -> u64 {
+    word.strip_prefix("J+").map_or_else(|| number(word), |rest| number(rest) + (1 << 62))
+}
+
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
 }
@@ -385,6 +464,8 @@ fn told(ticket: &Ticket) -> String {
         Ticket::Call(id) => format!("call/{id}"),
         Ticket::Work(id) => format!("work/{id}"),
         Ticket::Job(id) => format!("job/{id}"),
+        Ticket::JobMemo(query) => format!("jobmemo/{}", query - (1 << 62)),
+        Ticket::Recall(from, query) => format!("recall/{}/{query}", name(from)),
         Ticket::JobHave(query) => format!("jobhave/{}", query - (1 << 62)),
         Ticket::Hold(from, batch) => format!("hold/{}/{batch}", name(from)),
         Ticket::Holds(from, query) => format!("holds/{}/{query}", name(from)),
@@ -398,6 +479,8 @@ fn ticket(word: &str) -> Ticket {
         ["work", id] => Ticket::Work(number(id)),
         ["job", id] => Ticket::Job(number(id)),
         ["jobhave", query] => Ticket::JobHave(number(query) + (1 << 62)),
+        ["jobmemo", query] => Ticket::JobMemo(number(query) + (1 << 62)),
+        ["recall", from, query] => Ticket::Recall(node(from), number(query)),
         ["hold", from, batch] => Ticket::Hold(node(from), number(batch)),
         ["holds", from, query] => Ticket::Holds(node(from), number(query)),
         _ => panic!("no such ticket: {word}"),

@@ -32,6 +32,13 @@ pub(super) struct CallBody {
     args: Vec<ArgBody>,
     #[serde(default = "half_a_minute")]
     timeout_ms: u64,
+    #[serde(default = "yes")]
+    memo: bool,
+}
+
+/// The default of a switch.
+pub(super) fn yes() -> bool {
+    true
 }
 
 fn half_a_minute() -> u64 {
@@ -73,7 +80,7 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
     let (sender, receiver) = oneshot::channel();
     api.pending.calls.lock().insert(request, sender);
     let guard = api.guard(request);
-    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms }).await?;
+    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms, memo: body.memo }).await?;
     let answer = receiver.await.map_err(|_| ApiError::ending())?;
     guard.answered();
     Ok(Json(show_answer(&answer?)))
@@ -95,6 +102,7 @@ pub(super) fn show_done(done: &Done) -> Value {
         "task": done.task.to_string(),
         "receipt": done.receipt.to_string(),
         "usage": show_usage(&done.usage),
+        "reused": done.reused,
     })
 }
 

@@ -13,7 +13,7 @@ use timerose_core::record;
 use timerose_core::view::View;
 use tokio::sync::mpsc;
 
-use super::calls::{ask, parse_cid, show_done};
+use super::calls::{ask, parse_cid, show_done, yes};
 use super::error::{ApiError, Body};
 use super::{JobNews, PROGRESS_QUEUE, Shared};
 use crate::ports::ContentRequest;
@@ -32,6 +32,8 @@ pub(super) struct JobBody {
     locality: bool,
     #[serde(default = "an_hour")]
     timeout_ms: u64,
+    #[serde(default = "yes")]
+    memo: bool,
 }
 
 fn map() -> String {
@@ -40,10 +42,6 @@ fn map() -> String {
 
 fn reduce() -> String {
     "reduce".into()
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn an_hour() -> u64 {
@@ -63,7 +61,8 @@ pub(super) async fn mapreduce(
     let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
     api.pending.jobs.lock().insert(request, news);
     let guard = api.guard(request);
-    api.submit(Input::SubmitJob { request, job, spec, locality: body.locality, timeout_ms: body.timeout_ms }).await?;
+    let (locality, timeout_ms, memo) = (body.locality, body.timeout_ms, body.memo);
+    api.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo }).await?;
     let view = api.ports.view.clone();
     // The guard lives as long as somebody reads: a reader that goes takes the job back.
     let events = futures::stream::unfold((heard, Some(guard)), move |(mut heard, guard)| {
@@ -109,7 +108,15 @@ fn show_progress(progress: &JobProgress, view: &View) -> Value {
         })
         .collect();
     let fetched: u64 = progress.nodes.values().map(|share| share.fetched).sum();
-    json!({"tasks": progress.tasks, "done": progress.done, "fetched_bytes": fetched, "nodes": nodes})
+    let executed: u32 = progress.nodes.values().map(|share| share.tasks).sum();
+    json!({
+        "tasks": progress.tasks,
+        "done": progress.done,
+        "executed": executed,
+        "reused": progress.reused,
+        "fetched_bytes": fetched,
+        "nodes": nodes,
+    })
 }
 
 fn show_job(done: &JobDone, view: &View) -> Value {

@@ -22,7 +22,7 @@ impl Law for JobResult {
 
     fn see(&mut self, _: u64, fact: &Fact) -> Verdict {
         match fact {
-            Fact::JobCalled { asked, tasks, result } => {
+            Fact::JobCalled { asked, tasks, result, .. } => {
                 self.open.insert(asked.request, (*asked, *tasks, *result));
                 Ok(())
             }
@@ -36,7 +36,7 @@ impl Law for JobResult {
                     Ok(done) => {
                         let shares: u32 = done.progress.nodes.values().map(|share| share.tasks).sum();
                         // A task whose result was lost with its node ran twice.
-                        done.done.result == result && done.progress.done == tasks && shares >= tasks
+                        done.done.result == result && done.progress.done == tasks && shares + done.progress.reused >= tasks
                     }
                     Err(Failure::Cancelled) => self.taken_back.contains(request),
                     Err(Failure::Denied { .. }) => asked.stranger,

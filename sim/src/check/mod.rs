@@ -10,6 +10,7 @@ mod job_result;
 mod no_spin;
 mod nothing_is_left;
 mod placed_is_kept;
+mod remembered;
 mod right_result;
 mod settled_once;
 mod trust;
@@ -22,6 +23,7 @@ pub use job_result::JobResult;
 pub use no_spin::NoSpin;
 pub use nothing_is_left::NothingIsLeft;
 pub use placed_is_kept::PlacedIsKept;
+pub use remembered::Remembered;
 pub use right_result::RightResult;
 pub use settled_once::SettledOnce;
 pub use trust::Trust;
@@ -63,6 +65,7 @@ pub fn laws(scenario: &Scenario) -> Vec<Box<dyn Law>> {
         Box::new(SettledOnce::default()),
         Box::new(RightResult::new(scenario.ok_per_mille_min)),
         Box::new(JobResult::default()),
+        Box::new(Remembered::default()),
         Box::new(Capacity::new(scenario.slots, scenario.memory_mib << 20)),
         Box::new(Trust::new(scenario.nodes - scenario.strangers)),
         Box::new(PlacedIsKept::default()),
