@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test fmt lint guests clean
+.PHONY: help demo test bench fmt lint guests clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -15,6 +15,9 @@ demo: ## install what is missing, build, and run a word count on four nodes (DAT
 
 test: ## install what is missing and run every check; the last line counts them
 	@scripts/test
+
+bench: ## measure the paths that must be fast, each beside its limit (SIZE_MB=n, ROUNDS=n)
+	@scripts/bench
 
 fmt: ## format the sources
 	@cargo fmt

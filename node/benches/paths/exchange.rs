@@ -1,0 +1,82 @@
+//! Block exchange: a file from one store into another over loopback, durable at both ends, against a raw stream and the disk.
+
+use bytes::Bytes;
+use cid::Cid;
+use libp2p::identity::Keypair;
+use std::path::Path;
+use std::time::Instant;
+use timerose_content::{Content, Fetch};
+use tokio::runtime::Runtime;
+
+use crate::Settings;
+use crate::machine::{self, MIB};
+use crate::net::{End, Host};
+use crate::report::{Better, Goal, Row};
+
+/// Bytes of a frame of the raw stream: as much as the exchange puts into a message.
+const FRAME: usize = MIB as usize;
+
+/// The rows about the exchange.
+pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
+    let folder = settings.folder("exchange");
+    let file = folder.join("file");
+    machine::random_file(&file, settings.size_mb * MIB);
+    let size = settings.size_mb as f64;
+    let row = |what: &str, goal, limit| {
+        Row::new(format!("exchange {size} MiB, durable at both ends{what}"), "MiB/s", Better::Higher, goal, limit)
+    };
+    let mut both = row("", Goal::Ratio(0.6), "the slower of a raw stream and dd fdatasync");
+    let mut raw = row(": the wire alone", Goal::Shown, "raw stream of frames");
+    let mut disk = row(": the disk alone", Goal::Shown, "dd fdatasync");
+    runtime.block_on(async {
+        let (source, behaviour) = Content::open(&folder.join("source"), runtime.handle()).expect("a store");
+        let root = {
+            let (source, file) = (source.clone(), file.clone());
+            tokio::task::spawn_blocking(move || source.add_path(&file, &mut |_, _| {}).expect("added").cid).await
+        };
+        let root = root.expect("added");
+        let host = Host::start(&Keypair::generate_ed25519(), behaviour, None).await;
+        for round in 0..settings.rounds {
+            let stream = size / raw_stream(settings.size_mb as usize).await;
+            let dd = size / machine::dd(&file, &folder).as_secs_f64();
+            let ours = size / fetch(&folder.join(format!("copy-{round}")), &host, root, settings.size_mb * MIB).await;
+            both.round(ours, stream.min(dd));
+            raw.round(ours, stream);
+            disk.round(ours, dd);
+        }
+    });
+    vec![both, raw, disk]
+}
+
+/// Seconds that a fetch into a new store takes.
+async fn fetch(dir: &Path, from: &Host, root: Cid, bytes: u64) -> f64 {
+    let (content, behaviour) = Content::open(dir, &tokio::runtime::Handle::current()).expect("a store");
+    let host = Host::start(&Keypair::generate_ed25519(), behaviour, Some(&from.addr)).await;
+    host.connected().await;
+    let begin = Instant::now();
+    let request = Fetch { roots: vec![root], hints: vec![from.peer], recursive: true, limit_bytes: 2 * bytes };
+    let fetched = content.fetch(request).await.expect("fetched");
+    let took = begin.elapsed().as_secs_f64();
+    assert!(fetched.bytes >= bytes, "all of it came over the wire");
+    took
+}
+
+/// Seconds that so many frames take between two bare swarms.
+async fn raw_stream(frames: usize) -> f64 {
+    let (mut one, two) = End::pair().await;
+    let first = one.host.peer;
+    let begin = Instant::now();
+    let sending = tokio::spawn(async move {
+        let frame = Bytes::from(vec![7; FRAME]);
+        for _ in 0..frames {
+            two.sender.send(&first, frame.clone()).await.expect("sent");
+        }
+        two
+    });
+    for _ in 0..frames {
+        assert_eq!(one.frame().await.len(), FRAME);
+    }
+    let took = begin.elapsed().as_secs_f64();
+    drop(sending.await);
+    took
+}
