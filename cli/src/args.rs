@@ -135,6 +135,9 @@ pub struct Add {
     /// Spread the blocks over the stores of the mesh instead of keeping them here.
     #[arg(long)]
     pub spread: bool,
+    /// How many stores keep each block that is spread: with N, any N - 1 of them may be lost.
+    #[arg(long, default_value_t = 1, requires = "spread", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub copies: u8,
 }
 
 /// `timerose cat`

@@ -83,6 +83,8 @@ pub enum Input {
         /// For each file the block that decides where it goes, and its blocks; together at most
         /// [`crate::message::CIDS_MAX`] blocks.
         files: Vec<(Cid, Vec<Cid>)>,
+        /// How many stores are to keep each block.
+        copies: u8,
     },
     /// A peer said something.
     Message {
@@ -333,14 +335,14 @@ pub enum Output {
         /// How.
         reply: Result<JobDone, Failure>,
     },
-    /// Some of an import's blocks have their place.
+    /// A copy of some of an import's blocks has its place: there is one such word for each copy of a block.
     Placed {
         /// The import.
         request: Request,
         /// Which.
         cids: Vec<Cid>,
-        /// Where they are durable; this node itself means: keep them.
-        at: NodeId,
+        /// Where they are durable; this node itself means: keep them. `None`: no store is left for this copy.
+        at: Option<NodeId>,
     },
 }
 

@@ -143,7 +143,7 @@ impl Node {
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
             }
-            Input::Place { request, files } => self.store.place(clock, request, files, members, out),
+            Input::Place { request, files, copies } => self.store.place(clock, request, files, copies, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Receipts { from, query: 0, receipts } => self.memory.told(from, receipts, members, out),
             Input::Receipts { from, query, receipts } => self.runner.told(clock, from, query, &receipts, members, out),

@@ -1,8 +1,9 @@
 //! The storage side: where an import's blocks go, and keeping blocks for others.
 //!
-//! A file's first block is its key: rendezvous decides by it which store keeps the file's blocks. The store fetches them
-//! from here and says when they are durable; if it cannot, the next in the ranking is asked, and this node itself is the
-//! last resort, so that an import never loses a block.
+//! A file's first block is its key: rendezvous ranks the stores by it, and the first `n` of them keep the file's `n` copies.
+//! A store fetches the blocks from here and says when they are durable. If it cannot, its copy goes to the next that was not
+//! asked, so that no two copies meet. The first copy has this node itself as its last resort: an import never loses
+//! a block. A further copy that finds no store is told to be missing.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -25,27 +26,36 @@ const QUESTIONS_MAX: usize = 256;
 /// How long a store may take for one batch.
 const HOLD_WAIT: Instant = 60 * SECOND;
 
+/// Files: for each the block that decides where it goes, and its blocks.
+type Files = Vec<(Cid, Vec<Cid>)>;
+
+/// One copy of some files, on its way to a store.
 #[derive(Debug)]
 struct Batch {
     request: Request,
-    files: Vec<(Cid, Vec<Cid>)>,
+    files: Files,
     at: NodeId,
-    /// Stores that could not take it.
-    passed: BTreeSet<NodeId>,
+    /// The copies that must not meet.
+    group: u64,
+    /// Whether this node keeps the copy if no store does.
+    first: bool,
 }
 
-impl Batch {
-    fn cids(&self) -> Vec<Cid> {
-        self.files.iter().flat_map(|(_, cids)| cids).copied().collect()
-    }
+/// The copies of some files: no store is asked for two of them, or twice.
+#[derive(Debug)]
+struct Group {
+    asked: BTreeSet<NodeId>,
+    open: usize,
 }
 
 /// The batches that this node places, and those that it fetches for others.
 #[derive(Debug)]
 pub struct Store {
     batches: BTreeMap<u64, Batch>,
+    groups: BTreeMap<u64, Group>,
     timers: Timers,
     next: u64,
+    next_group: u64,
     fetching: usize,
     questions: usize,
 }
@@ -53,69 +63,101 @@ pub struct Store {
 impl Store {
     /// `epoch` keeps the batch numbers of two lives of a node apart.
     pub fn new(epoch: u64) -> Store {
-        Store { batches: BTreeMap::new(), timers: Timers::default(), next: epoch << 20, fetching: 0, questions: 0 }
+        let (batches, groups, timers) = (BTreeMap::new(), BTreeMap::new(), Timers::default());
+        Store { batches, groups, timers, next: epoch << 20, next_group: 0, fetching: 0, questions: 0 }
     }
 
     /// What is under way, by table: all zero when nothing is being placed, fetched or looked up.
-    pub fn residue(&self) -> [(&'static str, usize); 4] {
+    pub fn residue(&self) -> [(&'static str, usize); 5] {
         [
             ("batches", self.batches.len()),
+            ("batch groups", self.groups.len()),
             ("batch timers", usize::from(self.timers.next().is_some())),
             ("batches fetched", self.fetching),
             ("questions", self.questions),
         ]
     }
 
-    /// Finds a place for the blocks of some files.
+    /// Finds places for `copies` copies (at least one) of the blocks of some files.
     pub fn place(
         &mut self,
         now: Instant,
         request: Request,
-        files: Vec<(Cid, Vec<Cid>)>,
+        files: Files,
+        copies: u8,
         members: &Membership,
         out: &mut Vec<Output>,
     ) {
-        self.place_without(now, request, files, BTreeSet::new(), members, out);
+        let copies = usize::from(copies.max(1));
+        let mut shares: BTreeMap<Vec<NodeId>, Files> = BTreeMap::new();
+        for file in files {
+            let mut winners = self.ranked(&file.0, members);
+            winners.truncate(copies);
+            shares.entry(winners).or_default().push(file);
+        }
+        for (winners, files) in shares {
+            self.next_group += 1;
+            let group = self.next_group;
+            self.groups.insert(group, Group { asked: winners.iter().copied().collect(), open: copies });
+            for copy in 0..copies {
+                let batch = (request, files.clone(), group, copy == 0);
+                self.ask(now, winners.get(copy).copied(), batch, members.config.me, out);
+            }
+        }
     }
 
-    /// Gives each file to the store that wins its key, except those that were passed over.
-    fn place_without(
+    fn ranked(&self, key: &Cid, members: &Membership) -> Vec<NodeId> {
+        rendezvous(key, members.with_role(Role::Store).map(|(&node, _)| node))
+    }
+
+    /// Asks a store to keep a copy. Without one the first copy stays here, and a further one has no place.
+    fn ask(
         &mut self,
         now: Instant,
-        request: Request,
-        files: Vec<(Cid, Vec<Cid>)>,
-        passed: BTreeSet<NodeId>,
-        members: &Membership,
+        at: Option<NodeId>,
+        (request, files, group, first): (Request, Files, u64, bool),
+        me: NodeId,
         out: &mut Vec<Output>,
     ) {
-        let me = members.config.me;
-        let mut shares: BTreeMap<NodeId, Vec<(Cid, Vec<Cid>)>> = BTreeMap::new();
-        let stores = members.with_role(Role::Store).map(|(&node, _)| node);
-        let stores: Vec<NodeId> = stores.filter(|node| !passed.contains(node)).collect();
-        for file in files {
-            let owner = rendezvous(&file.0, stores.iter().copied()).first().copied().unwrap_or(me);
-            shares.entry(owner).or_default().push(file);
-        }
-        for (at, files) in shares {
-            let batch = Batch { request, files, at, passed: passed.clone() };
-            let cids = batch.cids();
-            if at == me {
-                out.push(Output::Placed { request, cids, at });
-                continue;
+        let cids: Vec<Cid> = files.iter().flat_map(|(_, cids)| cids).copied().collect();
+        let kept_here = self.groups.get(&group).is_some_and(|copies| copies.asked.contains(&me));
+        match at.or((first && !kept_here).then_some(me)) {
+            Some(at) if at != me => {
+                self.next += 1;
+                self.batches.insert(self.next, Batch { request, files, at, group, first });
+                self.timers.set(self.next, now + HOLD_WAIT);
+                out.push(Output::Send { to: at, message: Message::Hold { batch: self.next, cids } });
             }
-            self.next += 1;
-            self.batches.insert(self.next, batch);
-            self.timers.set(self.next, now + HOLD_WAIT);
-            out.push(Output::Send { to: at, message: Message::Hold { batch: self.next, cids } });
+            at => {
+                self.ended(group);
+                out.push(Output::Placed { request, cids, at });
+            }
         }
     }
 
-    /// A store could not take a batch: its files go to whoever is next.
+    /// A copy has its place, or is not wanted any more.
+    fn ended(&mut self, group: u64) {
+        if let Some(copies) = self.groups.get_mut(&group) {
+            copies.open -= 1;
+            if copies.open == 0 {
+                self.groups.remove(&group);
+            }
+        }
+    }
+
+    /// A store could not take a batch: it goes to the next that has no copy of it.
     fn pass_on(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
-        let Some(mut batch) = self.batches.remove(&id) else { return };
+        let Some(Batch { request, files, group, first, .. }) = self.forget(id) else { return };
+        let ranked = files.first().map(|(key, _)| self.ranked(key, members)).unwrap_or_default();
+        let Some(copies) = self.groups.get_mut(&group) else { return };
+        let next = ranked.into_iter().find(|node| !copies.asked.contains(node));
+        copies.asked.extend(next);
+        self.ask(now, next, (request, files, group, first), members.config.me, out);
+    }
+
+    fn forget(&mut self, id: u64) -> Option<Batch> {
         self.timers.clear(id);
-        batch.passed.insert(batch.at);
-        self.place_without(now, batch.request, batch.files, batch.passed, members, out);
+        self.batches.remove(&id)
     }
 
     /// A store says what became of a batch.
@@ -130,9 +172,10 @@ impl Store {
     ) {
         match self.batches.get(&id) {
             Some(batch) if batch.at == from && kept.is_ok() => {
-                out.push(Output::Placed { request: batch.request, cids: batch.cids(), at: from });
-                self.batches.remove(&id);
-                self.timers.clear(id);
+                let Some(batch) = self.forget(id) else { return };
+                let cids = batch.files.into_iter().flat_map(|(_, cids)| cids).collect();
+                out.push(Output::Placed { request: batch.request, cids, at: Some(from) });
+                self.ended(batch.group);
             }
             Some(batch) if batch.at == from => self.pass_on(now, id, members, out),
             _ => {}
@@ -151,8 +194,9 @@ impl Store {
     pub fn cancel(&mut self, request: Request) {
         let gone: Vec<u64> = self.batches.iter().filter(|(_, b)| b.request == request).map(|(&id, _)| id).collect();
         for id in gone {
-            self.batches.remove(&id);
-            self.timers.clear(id);
+            if let Some(batch) = self.forget(id) {
+                self.ended(batch.group);
+            }
         }
     }
 

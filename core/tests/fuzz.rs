@@ -294,7 +294,10 @@ impl Chaos {
                 Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool() }
             }
             8 => Input::Cancel { request },
-            9 => Input::Place { request, files: vec![(self.cid(), self.cids()), (self.cid(), self.cids())] },
+            9 => {
+                let files = vec![(self.cid(), self.cids()), (self.cid(), self.cids())];
+                Input::Place { request, files, copies: self.rng.u8(0..4) }
+            }
             10..22 => Input::Message { from: self.node(), message: self.message() },
             22 => Input::Adverts { from: self.node(), adverts: vec![self.advert(), self.advert()] },
             23 => Input::AdvertSigned { advert: Verified::assume(Advert { epoch: 9, seq: self.number(), ..advert(node(1)) }) },

@@ -302,7 +302,7 @@ fn an_import_goes_to_the_stores_that_win_it_and_comes_home_if_none_can() {
          0 up n2
          0 advert n3 n3 s 1
          0 up n3
-         1 place 7 a,b c,d e
+         1 place 7 1 a,b c,d e
          2 from n3 kept 9
          3 from n2 kept 1
          4 gone n3
@@ -315,7 +315,7 @@ fn an_import_goes_to_the_stores_that_win_it_and_comes_home_if_none_can() {
                 n2 <- 1 adverts
             0 up n3
                 n3 <- 2 adverts
-            1 place 7 a,b c,d e
+            1 place 7 1 a,b c,d e
                 n2 <- hold 1 c d e
                 n3 <- hold 2 a b
             2 from n3 kept 9
@@ -325,6 +325,56 @@ fn an_import_goes_to_the_stores_that_win_it_and_comes_home_if_none_can() {
                 n2 <- hold 3 a b
             5 from n2 kept 3 !disk
                 placed 7: a b at n1
+        "#]],
+    );
+}
+
+#[test]
+fn copies_go_to_different_stores_and_one_that_fails_to_a_third() {
+    check(
+        "0 advert n2 n2 s 1
+         0 up n2
+         0 advert n3 n3 s 1
+         0 up n3
+         0 advert n4 n4 s 1
+         0 up n4
+         1 place 7 2 a,b
+         2 gone n3
+         3 from n2 kept 2
+         4 from n4 kept 3
+         5 place 8 3 a
+         6 from n2 kept 4
+         7 from n4 kept 5 !disk",
+        expect![[r#"
+            0 advert n2 n2 s 1
+            0 up n2
+                n2 <- 1 adverts
+            0 advert n3 n3 s 1
+                n2 <- 1 adverts
+            0 up n3
+                n3 <- 2 adverts
+            0 advert n4 n4 s 1
+                n2 <- 1 adverts
+                n3 <- 1 adverts
+            0 up n4
+                n4 <- 3 adverts
+            1 place 7 2 a,b
+                n3 <- hold 1 a b
+                n2 <- hold 2 a b
+            2 gone n3
+                n4 <- hold 3 a b
+            3 from n2 kept 2
+                placed 7: a b at n2
+            4 from n4 kept 3
+                placed 7: a b at n4
+            5 place 8 3 a
+                n2 <- hold 4 a
+                n4 <- hold 5 a
+                no place 8: a
+            6 from n2 kept 4
+                placed 8: a at n2
+            7 from n4 kept 5 !disk
+                no place 8: a
         "#]],
     );
 }

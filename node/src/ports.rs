@@ -25,8 +25,8 @@ pub(crate) const CHUNKS: usize = 4;
 
 /// What the API may ask of the content driver.
 pub(crate) enum ContentRequest {
-    /// Keep a file, or the files of a tar archive.
-    Add { source: Box<dyn Read + Send>, tar: bool, spread: bool, answer: Answer<Added> },
+    /// Keep a file, or the files of a tar archive: here, or so many copies over the stores of the mesh.
+    Add { source: Box<dyn Read + Send>, tar: bool, spread: Option<Copies>, answer: Answer<Added> },
     /// What a path names.
     Resolve { root: Cid, path: String, answer: Answer<Named> },
     /// The entries of a folder.
@@ -50,6 +50,9 @@ pub(crate) struct Moved {
     pub blocks_out: u64,
 }
 
+/// How many stores keep each block of a spread import.
+pub(crate) type Copies = std::num::NonZeroU8;
+
 /// What was added.
 #[derive(Clone, Debug)]
 pub(crate) struct Added {
@@ -59,8 +62,10 @@ pub(crate) struct Added {
     pub size: u64,
     /// Files.
     pub files: u64,
-    /// Blocks by the node that keeps them.
+    /// Blocks by the node that keeps them, each copy counted.
     pub placed: std::collections::BTreeMap<timerose_core::id::NodeId, u64>,
+    /// Copies of blocks for which no store was left.
+    pub missing: u64,
 }
 
 /// A file or a folder.

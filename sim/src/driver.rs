@@ -72,8 +72,8 @@ impl World<'_> {
                 self.fact(Fact::JobReplied { node, request, reply });
             }
             Output::Placed { request, cids, at } => {
-                let at = index(&at);
-                let kept = cids.iter().all(|cid| self.content.has(at, cid));
+                let at = at.map(|at| index(&at));
+                let kept = at.is_none_or(|at| cids.iter().all(|cid| self.content.has(at, cid)));
                 self.fact(Fact::Placed { node, request, cids, at, kept });
             }
             Output::Start { .. } | Output::Index { .. } | Output::Progress { .. } => {}

@@ -104,8 +104,10 @@ pub enum Fact {
         request: u64,
         /// Its blocks.
         cids: Vec<Cid>,
+        /// How many stores are to keep each.
+        copies: u8,
     },
-    /// Some blocks of an import have their place.
+    /// A copy of some blocks of an import has its place.
     Placed {
         /// The importer.
         node: usize,
@@ -113,8 +115,8 @@ pub enum Fact {
         request: u64,
         /// Which blocks.
         cids: Vec<Cid>,
-        /// Where.
-        at: usize,
+        /// Where; `None`: no store was left for it.
+        at: Option<usize>,
         /// Whether every one of them is there.
         kept: bool,
     },

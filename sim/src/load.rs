@@ -156,8 +156,9 @@ impl World<'_> {
         for &cid in &cids {
             self.content.add(cid, BLOCK_BYTES, node);
         }
-        self.fact(Fact::Placing { node, request, cids });
-        self.give(node, self.hosts[node].life, Input::Place { request, files });
+        let copies = self.load.u8(1..=3);
+        self.fact(Fact::Placing { node, request, cids, copies });
+        self.give(node, self.hosts[node].life, Input::Place { request, files, copies });
     }
 
     /// Counts an answered call.

@@ -441,7 +441,7 @@ fn brief(input: &Input) -> String {
         Input::Rtt { peer, us } => write!(line, "rtt {} {us}", index(peer)),
         Input::Submit { request, task, .. } => write!(line, "submit {request} {} {} args", task.entry, task.args.len()),
         Input::SubmitJob { request, job, .. } => write!(line, "submit job {request} {job}"),
-        Input::Place { request, files } => write!(line, "place {request} {} files", files.len()),
+        Input::Place { request, files, copies } => write!(line, "place {request} {} files {copies} times", files.len()),
         Input::Loaded { ticket, function } => write!(line, "loaded {ticket:?} {}", function.is_ok()),
         Input::Fetched { ticket, bytes } => write!(line, "fetched {ticket:?} {bytes:?}"),
         Input::Listed { ticket, files } => write!(line, "listed {ticket:?} {:?}", files.as_ref().map(Vec::len)),

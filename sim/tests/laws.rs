@@ -174,12 +174,16 @@ fn work_for_a_stranger_is_seen() {
 #[test]
 fn a_lost_block_is_seen() {
     let cids = vec![cid("a"), cid("b")];
-    let ask = Fact::Placing { node: 0, request: 7, cids: cids.clone() };
-    let put = |cids: &[Cid], kept| Fact::Placed { node: 0, request: 7, cids: cids.to_vec(), at: 2, kept };
-    holds(PlacedIsKept::default(), &[ask.clone(), put(&cids[..1], true), put(&cids[1..], true)]);
-    fires(PlacedIsKept::default(), &[ask.clone(), put(&cids, false)], "are not all at node 2");
-    fires(PlacedIsKept::default(), &[ask.clone(), put(&cids[..1], true)], "has no place");
-    fires(PlacedIsKept::default(), &[ask, put(&cids, true), put(&cids[..1], true)], "second place");
+    let ask = Fact::Placing { node: 0, request: 7, cids: cids.clone(), copies: 2 };
+    let put = |cids: &[Cid], at, kept| Fact::Placed { node: 0, request: 7, cids: cids.to_vec(), at, kept };
+    let first = [ask.clone(), put(&cids, Some(2), true)];
+    let then = |more: &[Fact]| [&first, more].concat();
+    holds(PlacedIsKept::default(), &then(&[put(&cids[..1], Some(3), true), put(&cids[1..], None, true)]));
+    fires(PlacedIsKept::default(), &then(&[put(&cids, Some(3), false)]), "are not all at node");
+    fires(PlacedIsKept::default(), &then(&[put(&cids[..1], Some(3), true)]), "lacks a place");
+    fires(PlacedIsKept::default(), &then(&[put(&cids, Some(2), true)]), "at one node");
+    fires(PlacedIsKept::default(), &then(&[put(&cids, Some(3), true), put(&cids, Some(4), true)]), "a place too many");
+    fires(PlacedIsKept::default(), &[ask, put(&cids, None, true), put(&cids, None, true)], "lacks a place");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub fn deploy(client: &Client, args: &Deploy) -> Result<(), CliError> {
             Some(parsed.map_err(|e| CliError::usage(format!("{}: {e}", path.display()), "docs/functions.md shows a manifest"))?)
         }
     };
-    let code = upload(client, &args.file, false)?;
+    let code = upload(client, &args.file, None)?;
     let function = client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}))?;
     show(args.show.output, &function, || text(&function["function"]))
 }
@@ -81,7 +81,7 @@ fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
         if read.len() <= INLINE_MAX / 4 {
             return Ok(json!({"bytes": read}));
         }
-        let added = upload(client, std::path::Path::new(path), false)?;
+        let added = upload(client, std::path::Path::new(path), None)?;
         return Ok(json!({"cid": added["cid"]}));
     }
     match typed.parse::<Cid>() {

@@ -15,16 +15,19 @@ use crate::text::{bytes, columns, plain};
 
 /// `timerose add`
 pub fn add(client: &Client, args: &Add) -> Result<(), CliError> {
-    let added = upload(client, &args.path, args.spread)?;
+    let added = upload(client, &args.path, args.spread.then_some(args.copies))?;
     for share in added["placed"].as_array().into_iter().flatten() {
         say(&format!("{} blocks at {}", share["blocks"], share["node"].as_str().unwrap_or_default()));
+    }
+    if let Some(missing) = added["missing"].as_u64().filter(|missing| *missing > 0) {
+        say(&format!("{missing} copies are missing: the mesh has too few stores in reach"));
     }
     show(args.show.output, &added, || added["cid"].as_str().unwrap_or_default().to_string())
 }
 
-/// Sends a file or a folder to the node.
-pub fn upload(client: &Client, path: &Path, spread: bool) -> Result<Value, CliError> {
-    let route = format!("/v1/add?spread={spread}");
+/// Sends a file or a folder to the node, which keeps it or spreads so many copies of it.
+pub fn upload(client: &Client, path: &Path, copies: Option<u8>) -> Result<Value, CliError> {
+    let route = copies.map_or("/v1/add".to_string(), |copies| format!("/v1/add?spread=true&copies={copies}"));
     let bar = transfer("adding", size_of(path)?);
     let meta = std::fs::symlink_metadata(path).map_err(|e| CliError::io(path.display(), e))?;
     let added = if meta.is_dir() {

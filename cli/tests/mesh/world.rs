@@ -111,9 +111,14 @@ impl Node {
         addrs.iter().filter_map(Value::as_str).find(|addr| addr.contains("/tcp/")).expect("a TCP address").to_string()
     }
 
+    /// Where its API listens.
+    pub fn api(&self) -> &str {
+        self.ready["api"].as_str().expect("an address")
+    }
+
     /// One of its metrics.
     pub fn metric(&self, name: &str) -> u64 {
-        let url = format!("http://{}/metrics", self.ready["api"].as_str().expect("an address"));
+        let url = format!("http://{}/metrics", self.api());
         let text = ureq::get(url).call().expect("metrics").body_mut().read_to_string().expect("text");
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("timerose_{name} "))).expect("the metric");
         line.parse().expect("a number")

@@ -241,12 +241,12 @@ impl Player {
                 }
             }
             ["cancel", request] => Input::Cancel { request: number(request) },
-            ["place", request, ref files @ ..] => {
+            ["place", request, copies, ref files @ ..] => {
                 let files = files.iter().map(|file| {
                     let cids: Vec<Cid> = file.split(',').map(|block| self.cid(block)).collect();
                     (cids[0], cids)
                 });
-                Input::Place { request: number(request), files: files.collect() }
+                Input::Place { request: number(request), files: files.collect(), copies: number(copies) as u8 }
             }
             ["from", peer, "receipts", query, ref memos @ ..] => {
                 let receipts = memos.iter().map(|word| self.memo(word)).collect();
@@ -391,7 +391,10 @@ impl Player {
                 format!("job {request}: {}; {shares}{reused}", self.called(&done.done.result))
             }
             Output::JobReply { request, reply: Err(failure) } => format!("job {request}: {}", self.failed(&failure)),
-            Output::Placed { request, cids, at } => format!("placed {request}: {} at {}", self.called_all(&cids), name(&at)),
+            Output::Placed { request, cids, at: None } => format!("no place {request}: {}", self.called_all(&cids)),
+            Output::Placed { request, cids, at: Some(at) } => {
+                format!("placed {request}: {} at {}", self.called_all(&cids), name(&at))
+            }
         }
     }
 

@@ -16,7 +16,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Shared;
 use super::calls::{ask, parse_cid};
 use super::error::ApiError;
-use crate::ports::{Added, CHUNKS, ContentRequest, Named};
+use crate::ports::{Added, CHUNKS, ContentRequest, Copies, Named};
 
 /// How long a sender may say nothing in the midst of a body.
 const IDLE: Duration = Duration::from_secs(60);
@@ -30,6 +30,13 @@ pub(super) struct AddQuery {
     /// Whether the blocks go to the stores of the mesh.
     #[serde(default)]
     spread: bool,
+    /// How many of them keep each block.
+    #[serde(default = "one")]
+    copies: Copies,
+}
+
+fn one() -> Copies {
+    Copies::MIN
 }
 
 /// `POST /v1/add`: the body is a file, or with the type `application/x-tar` a folder.
@@ -45,15 +52,16 @@ pub(super) async fn add(State(api): Shared, Query(query): Query<AddQuery>, reque
         };
         Some((part, body))
     });
+    let spread = query.spread.then_some(query.copies);
     let source = Box::new(SyncIoBridge::new(StreamReader::new(Box::pin(body))));
-    let added = ask(&api.ports.content, |answer| ContentRequest::Add { source, tar, spread: query.spread, answer }).await?;
+    let added = ask(&api.ports.content, |answer| ContentRequest::Add { source, tar, spread, answer }).await?;
     Ok(Json(show_added(&added)))
 }
 
 fn show_added(added: &Added) -> Value {
     let placed: Vec<Value> =
         added.placed.iter().map(|(node, blocks)| json!({"node": node.to_string(), "blocks": blocks})).collect();
-    json!({"cid": added.cid.to_string(), "size": added.size, "files": added.files, "placed": placed})
+    json!({"cid": added.cid.to_string(), "size": added.size, "files": added.files, "placed": placed, "missing": added.missing})
 }
 
 /// A root, and a path below it where the route has one.

@@ -1,7 +1,8 @@
 //! Adding files and folders: into this node's store, or spread over the stores of the mesh.
 //!
-//! A spread file's blocks are offered to peers from memory, in parts; the core says who keeps which, and a part is let go
-//! when all its blocks are durable somewhere. So that listing a data set needs no peer, folders stay here.
+//! A spread file's blocks are offered to peers from memory, in parts; the core says who keeps which, and a block is let go
+//! when all its copies are durable somewhere. So that listing a data set needs no peer, folders stay here, as the first of
+//! their copies.
 
 use cid::Cid;
 use parking_lot::Mutex;
@@ -10,14 +11,14 @@ use std::io::Read;
 use std::sync::mpsc as sync;
 use std::time::{Duration, Instant};
 use timerose_content::blockstore::BatchWriter;
-use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Root};
+use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Root, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Request};
 use timerose_core::message::CIDS_MAX;
 use tokio::sync::mpsc;
 
-use crate::ports::{Added, Requests};
+use crate::ports::{Added, Copies, Requests};
 
 /// Bytes of blocks that are placed in one step.
 const PART_BYTES: usize = 8 << 20;
@@ -35,7 +36,7 @@ const PLACEMENTS: usize = 16 * 1024;
 /// How long an import that waits for others sleeps between two tries.
 const STAGE_WAIT: Duration = Duration::from_millis(20);
 
-type Placement = (Vec<Cid>, NodeId);
+type Placement = (Vec<Cid>, Option<NodeId>);
 
 /// The imports of a node that wait for the core.
 pub(super) struct Imports {
@@ -49,8 +50,8 @@ impl Imports {
         Imports { me, requests, waiting: Mutex::default() }
     }
 
-    /// The core says where blocks are.
-    pub fn placed(&self, request: Request, cids: Vec<Cid>, at: NodeId) {
+    /// The core says where a copy of some blocks is.
+    pub fn placed(&self, request: Request, cids: Vec<Cid>, at: Option<NodeId>) {
         let mut waiting = self.waiting.lock();
         let taken = waiting.get(&request).is_none_or(|import| import.try_send((cids, at)).is_ok());
         if !taken {
@@ -64,31 +65,33 @@ impl Imports {
         content: &Content,
         source: Box<dyn Read + Send>,
         tar: bool,
-        spread: bool,
+        spread: Option<Copies>,
         work: &mpsc::Sender<Input>,
     ) -> Result<Added, Failure> {
         let request = self.requests.next();
         let (sender, placements) = sync::sync_channel(PLACEMENTS);
-        if spread {
+        if spread.is_some() {
             self.waiting.lock().insert(request, sender);
         }
-        let spread_state = spread.then(|| Spread {
+        let spread_state = spread.map(|copies| Spread {
             store: content.store(),
             me: self.me,
             request,
             work,
             placements,
+            copies: copies.get(),
             file: None,
             part: Vec::new(),
             part_bytes: 0,
             waiting: HashMap::new(),
             waiting_bytes: 0,
             placed: BTreeMap::new(),
+            missing: 0,
         });
         let sink = Sink { local: content.store().batch(), spread: spread_state };
         let import = Import { sink, files: 0 };
         let added = if tar { import.archive(source) } else { import.file(source) };
-        if spread {
+        if spread.is_some() {
             self.waiting.lock().remove(&request);
             if added.is_err() {
                 // Whoever was asked to keep some of it need not go on.
@@ -129,8 +132,11 @@ impl Import<'_> {
                 other => return Err(bad(&format!("{path} is no file and no folder but {other:?}"))),
             }
         }
-        let local = &mut self.sink.local;
-        let root = tree.build(&mut |block| local.push(block)).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+        self.sink.begin_folders()?;
+        let root = tree.build(&mut |block| self.sink.take_folder(block)).map_err(|e| match e {
+            unixfs::Error::Source(failure) => failure,
+            unixfs::Error::UnixFs(why) => bad(&why),
+        })?;
         self.end(root)
     }
 
@@ -151,8 +157,8 @@ impl Import<'_> {
     }
 
     fn end(self, root: Root) -> Result<Added, Failure> {
-        let placed = self.sink.finish()?;
-        Ok(Added { cid: root.cid, size: root.size, files: self.files, placed })
+        let (placed, missing) = self.sink.finish()?;
+        Ok(Added { cid: root.cid, size: root.size, files: self.files, placed, missing })
     }
 }
 
@@ -176,13 +182,30 @@ impl Sink<'_> {
         }
     }
 
-    /// Makes everything durable, here or elsewhere; gives the blocks by the node that keeps them.
-    fn finish(self) -> Result<BTreeMap<NodeId, u64>, Failure> {
+    /// From here on come the blocks of folders.
+    fn begin_folders(&mut self) -> Result<(), Failure> {
+        let Some(spread) = &mut self.spread else { return Ok(()) };
+        spread.ask()?;
+        spread.file = None;
+        spread.copies -= 1;
+        Ok(())
+    }
+
+    fn take_folder(&mut self, block: Block) -> Result<(), Failure> {
+        if let Some(spread) = self.spread.as_mut().filter(|spread| spread.copies > 0) {
+            spread.take(block.clone())?;
+        }
+        self.local.push(block).map_err(|e| super::of_store(&e))
+    }
+
+    /// Makes everything durable, here or elsewhere; gives the blocks by the node that keeps them, and how many copies are
+    /// nowhere.
+    fn finish(self) -> Result<(BTreeMap<NodeId, u64>, u64), Failure> {
         self.local.finish().map_err(|e| super::of_store(&e))?;
-        let Some(mut spread) = self.spread else { return Ok(BTreeMap::new()) };
+        let Some(mut spread) = self.spread else { return Ok((BTreeMap::new(), 0)) };
         spread.place()?;
         spread.settle(0)?;
-        Ok(std::mem::take(&mut spread.placed))
+        Ok((std::mem::take(&mut spread.placed), spread.missing))
     }
 }
 
@@ -193,15 +216,20 @@ struct Spread<'a> {
     request: Request,
     work: &'a mpsc::Sender<Input>,
     placements: sync::Receiver<Placement>,
+    /// How many stores are to keep each block.
+    copies: u8,
     /// The first block of the file that is being read: it decides where the file goes.
     file: Option<Cid>,
     /// Blocks that are to be placed next, by file, and their bytes.
     part: Vec<(Cid, Vec<Cid>)>,
     part_bytes: usize,
-    /// Blocks that have no place yet, each as often as it was staged, and their bytes.
-    waiting: HashMap<Cid, Vec<Block>>,
+    /// Blocks whose copies have not all their place yet, each as often as it was staged, with the copies that are open; and
+    /// their bytes.
+    waiting: HashMap<Cid, Vec<(Block, u8)>>,
     waiting_bytes: usize,
     placed: BTreeMap<NodeId, u64>,
+    /// Copies that have no place.
+    missing: u64,
 }
 
 impl Spread<'_> {
@@ -231,7 +259,7 @@ impl Spread<'_> {
         self.stage(&block)?;
         self.part_bytes += cost(&block);
         self.waiting_bytes += cost(&block);
-        self.waiting.entry(cid).or_default().push(block);
+        self.waiting.entry(cid).or_default().push((block, self.copies));
         let blocks: usize = self.part.iter().map(|(_, cids)| cids.len()).sum();
         if self.part_bytes >= PART_BYTES || blocks >= CIDS_MAX { self.place() } else { Ok(()) }
     }
@@ -248,7 +276,7 @@ impl Spread<'_> {
         let files = std::mem::take(&mut self.part);
         if !files.is_empty() {
             let gone = |_| Failure::NodeFailed { what: "the node is ending".into() };
-            self.work.blocking_send(Input::Place { request: self.request, files }).map_err(gone)?;
+            self.work.blocking_send(Input::Place { request: self.request, files, copies: self.copies }).map_err(gone)?;
         }
         Ok(())
     }
@@ -258,15 +286,33 @@ impl Spread<'_> {
         while self.waiting_bytes > most {
             let placed = self.placements.recv_timeout(PLACE_WAIT);
             let (cids, at) = placed.map_err(|_| Failure::NodeFailed { what: "no store answered".into() })?;
-            *self.placed.entry(at).or_default() += cids.len() as u64;
-            let blocks: Vec<Block> = cids.iter().filter_map(|cid| self.waiting.get_mut(cid)?.pop()).collect();
-            self.waiting_bytes -= blocks.iter().map(cost).sum::<usize>();
-            if at == self.me {
-                self.store.put_many(&blocks).map_err(|e| super::of_store(&e))?;
+            match at {
+                Some(at) => *self.placed.entry(at).or_default() += cids.len() as u64,
+                None => self.missing += cids.len() as u64,
             }
-            self.store.unstage(&cids);
+            if at == Some(self.me) {
+                let blocks = cids.iter().filter_map(|cid| self.waiting.get(cid)?.first()).map(|(block, _)| block.clone());
+                self.store.put_many(&blocks.collect::<Vec<_>>()).map_err(|e| super::of_store(&e))?;
+            }
+            for cid in &cids {
+                self.has_a_place(cid);
+            }
         }
         Ok(())
+    }
+
+    /// A copy of a block has its place: after the last one the block is let go.
+    fn has_a_place(&mut self, cid: &Cid) {
+        let Some(staged) = self.waiting.get_mut(cid) else { return };
+        let Some((_, open)) = staged.last_mut() else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.waiting_bytes -= staged.pop().map_or(0, |(block, _)| cost(&block));
+            self.store.unstage(&[*cid]);
+        }
+        if staged.is_empty() {
+            self.waiting.remove(cid);
+        }
     }
 }
 

@@ -1,16 +1,24 @@
-//! Every block of an import gets one place, and is there.
+//! Every copy of a block of an import gets one place, is there, and meets no other copy; the first copy never goes without.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cid::Cid;
 
 use super::{Breach, Law, Verdict};
 use crate::fact::Fact;
 
-/// The blocks without a place, by import, and whose they are.
+/// The blocks of imports, and what became of their copies.
 #[derive(Debug, Default)]
 pub struct PlacedIsKept {
-    open: BTreeMap<(u64, Cid), usize>,
+    blocks: BTreeMap<(u64, Cid), Block>,
+}
+
+#[derive(Debug)]
+struct Block {
+    importer: usize,
+    /// Copies that nothing was heard of.
+    open: u8,
+    at: BTreeSet<usize>,
 }
 
 impl Law for PlacedIsKept {
@@ -20,24 +28,34 @@ impl Law for PlacedIsKept {
 
     fn see(&mut self, _: u64, fact: &Fact) -> Verdict {
         match fact {
-            Fact::Placing { node, request, cids } => self.open.extend(cids.iter().map(|&cid| ((*request, cid), *node))),
+            Fact::Placing { node, request, cids, copies } => {
+                let block = |cid: &Cid| ((*request, *cid), Block { importer: *node, open: *copies, at: BTreeSet::new() });
+                self.blocks.extend(cids.iter().map(block));
+            }
             Fact::Placed { node, request, cids, at, kept } => {
                 if !kept {
-                    return Breach::at(*node, format!("blocks of import {request} are not all at node {at}"));
+                    return Breach::at(*node, format!("blocks of import {request} are not all at node {at:?}"));
                 }
-                if let Some(cid) = cids.iter().find(|&&cid| self.open.remove(&(*request, cid)).is_none()) {
-                    return Breach::at(*node, format!("block {cid} of import {request} has a second place"));
+                for cid in cids {
+                    let block = self.blocks.get_mut(&(*request, *cid)).filter(|block| block.open > 0);
+                    let Some(block) = block else {
+                        return Breach::at(*node, format!("block {cid} of import {request} has a place too many"));
+                    };
+                    block.open -= 1;
+                    if at.is_some_and(|at| !block.at.insert(at)) {
+                        return Breach::at(*node, format!("two copies of block {cid} of import {request} are at one node"));
+                    }
                 }
             }
-            Fact::Crashed { node } => self.open.retain(|_, importer| importer != node),
+            Fact::Crashed { node } => self.blocks.retain(|_, block| block.importer != *node),
             _ => {}
         }
         Ok(())
     }
 
     fn end(&mut self) -> Verdict {
-        match self.open.iter().next() {
-            Some(((request, cid), node)) => Breach::at(*node, format!("block {cid} of import {request} has no place")),
+        match self.blocks.iter().find(|(_, block)| block.open > 0 || block.at.is_empty()) {
+            Some(((request, cid), block)) => Breach::at(block.importer, format!("block {cid} of import {request} lacks a place")),
             None => Ok(()),
         }
     }
