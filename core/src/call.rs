@@ -8,13 +8,15 @@ use alloc::vec::Vec;
 use cid::Cid;
 
 use crate::failure::Failure;
-use crate::function::Function;
+use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId};
 use crate::io::{Answer, Request};
 use crate::membership::Membership;
 use crate::message::{HINTS_MAX, Message, Nack};
 use crate::task::{Done, Task};
 
+/// Losses (a dead executor, silence) before a call fails.
+const LOSSES_MAX: u32 = 5;
 /// Refusals in a row before a call is queued.
 const REDIRECTS_MAX: u32 = 2;
 
@@ -46,6 +48,8 @@ pub struct Call {
     pub bytes: u64,
     /// Whether the result of an equal task will do.
     pub memo: bool,
+    /// Whether an earlier life of this node may have made it.
+    pub again: bool,
 }
 
 /// A call that ended.
@@ -123,6 +127,37 @@ impl State {
         let (task, memo) = (self.call.task.clone(), self.call.memo);
         let keep = matches!(self.call.origin, Origin::Job(..));
         Message::Claim { lease, task, budget_ms, hints, memo, keep }
+    }
+
+    /// Whether it must not run a second time: so an executor that was asked is the only one that may be.
+    pub fn runs_once(&self) -> bool {
+        self.call.function.as_ref().is_some_and(|function| function.determinism == Determinism::Effects)
+    }
+
+    /// Notes that an attempt came to nothing through no fault of the work. Gives the failure if that is the end.
+    pub fn lose(&mut self, failure: Failure) -> Result<(), Failure> {
+        if let Phase::Claimed { node, .. } | Phase::Granted { node, .. } = self.phase {
+            self.passed.insert(node);
+        }
+        self.losses += 1;
+        if self.runs_once() {
+            return Err(Failure::MayHaveRun { what: format!("{failure}") });
+        }
+        if self.losses > LOSSES_MAX {
+            return Err(failure);
+        }
+        self.last = Some(failure);
+        Ok(())
+    }
+
+    /// Checks a call against its manifest, which it is given.
+    pub fn check(&self, function: Result<Arc<Function>, Failure>) -> Result<Arc<Function>, Failure> {
+        let function = function?;
+        function.check_call(&self.call.task.entry, self.call.task.args.len())?;
+        match self.call.again && function.determinism == Determinism::Effects {
+            true => Err(Failure::MayHaveRun { what: "the node that had accepted it began again".into() }),
+            false => Ok(function),
+        }
     }
 
     /// What came of an equal call, as this one's: told since its own submission.

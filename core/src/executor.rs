@@ -1,6 +1,7 @@
 //! The executor's side: it alone decides what it takes, fetches what the work needs, runs it, and answers.
 //!
-//! A piece of work goes through `Loading → Fetching → Waiting → Running → Signing → Done`. It is admitted while fewer
+//! A piece of work goes through `Loading → Fetching → Waiting → Running → Signing → Done`; one with effects is named after
+//! loading, noted before running (`Intending`) and before its end is told (`Noting`). It is admitted while fewer
 //! than three a slot are under way; it runs when a slot and its memory are free. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
@@ -11,13 +12,15 @@ use alloc::vec::Vec;
 use cid::Cid;
 
 use crate::capability::Role;
+use crate::effects::Effects;
 use crate::failure::Failure;
-use crate::function::Function;
+use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{remember, reuse, takes_part, tell};
 use crate::message::{Message, Nack};
+use crate::promise::{Effect, Entry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
 use crate::task::{Done, Outcome, Receipt, Task, Usage};
@@ -35,11 +38,14 @@ const FUNCTIONS_MAX: usize = 256;
 #[derive(Debug)]
 enum Stage {
     Loading,
+    Naming { function: Arc<Function> },
     Recalling { function: Arc<Function> },
     Fetching { function: Arc<Function>, since: Instant },
     Waiting { function: Arc<Function>, usage: Usage },
+    Intending { function: Arc<Function>, usage: Usage },
     Running { function: Arc<Function>, usage: Usage },
     Signing { exit: Exit, task: Cid, pure: bool },
+    Noting { outcome: Outcome },
     Done { outcome: Outcome },
 }
 
@@ -56,6 +62,8 @@ struct Work {
     heard: Instant,
     /// False once the scheduler gave it up while it ran: the slot is free when the engine says so, not before.
     wanted: bool,
+    /// For a run with effects: its TaskId, and when it was admitted, in milliseconds since 1970 UTC.
+    effect: Option<(Cid, u64)>,
 }
 
 /// What a claim asks for, as in [`Message::Claim`].
@@ -85,6 +93,7 @@ pub struct Executor {
     /// Functions whose code and mounts were fetched already.
     ready: BTreeSet<Cid>,
     timers: Timers,
+    effects: Effects,
     next: u64,
     /// What a run takes, in microseconds: a moving average.
     run_us: u64,
@@ -101,6 +110,7 @@ impl Default for Executor {
             functions: BTreeMap::new(),
             ready: BTreeSet::new(),
             timers: Timers::default(),
+            effects: Effects::default(),
             next: 0,
             run_us: 10_000,
         }
@@ -114,7 +124,7 @@ impl Executor {
     }
 
     /// What is under way, by table: all zero when there is no work and all outcomes are received or expired.
-    pub fn residue(&self) -> [(&'static str, usize); 6] {
+    pub fn residue(&self) -> [(&'static str, usize); 7] {
         [
             ("work", self.works.len()),
             ("work by lease", self.by_lease.len()),
@@ -122,7 +132,18 @@ impl Executor {
             ("outcomes", self.done.len()),
             ("slots used", self.running.slots as usize),
             ("work timers", usize::from(self.timers.next().is_some())),
+            ("runs reserved", self.effects.reserved()),
         ]
+    }
+
+    /// Takes up the runs with effects that an earlier life of this node noted.
+    pub fn restore(&mut self, now_ms: u64, effects: Vec<Effect>, out: &mut Vec<Output>) {
+        self.effects.restore(now_ms, effects, out);
+    }
+
+    /// What the journal must hold of runs with effects when nothing is being written.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.effects.entries()
     }
 
     /// A scheduler asks for work to be done.
@@ -140,7 +161,7 @@ impl Executor {
         let function = self.functions.get(&task.function).cloned();
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let stage = Stage::Loading;
-        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true };
+        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -225,6 +246,11 @@ impl Executor {
             self.functions.pop_first();
         }
         self.functions.insert(work.task.function, function.clone());
+        if function.determinism == Determinism::Effects {
+            let (task, subject) = (work.task.clone(), work.from);
+            work.stage = Stage::Naming { function };
+            return out.push(Output::Identify { ticket: Ticket::Work(id), task, subject });
+        }
         // The scheduler of this node has looked here already.
         if work.memo && work.from != members.config.me && takes_part(&function, &work.task) {
             work.stage = Stage::Recalling { function };
@@ -232,6 +258,58 @@ impl Executor {
             return out.push(Output::Recall { ticket: Ticket::Work(id), of });
         }
         self.prepare(now, id, function, members, out);
+    }
+
+    /// The TaskId of work with effects is known: it goes on unless it was begun before.
+    pub fn identified(&mut self, now: Now, id: u64, task: Cid, members: &Membership, out: &mut Vec<Output>) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        let Stage::Naming { function } = &work.stage else { return };
+        let function = function.clone();
+        if let Some(outcome) = self.effects.reserve(now.unix_ms, task, out) {
+            return self.end(now.monotonic_us, id, outcome, out);
+        }
+        work.effect = Some((task, now.unix_ms));
+        self.prepare(now.monotonic_us, id, function, members, out);
+    }
+
+    /// The journal has what it was given for this work, or cannot take it.
+    pub fn persisted(
+        &mut self,
+        now: Instant,
+        id: u64,
+        persisted: Result<(), Failure>,
+        members: &Membership,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        match (&work.stage, persisted) {
+            (Stage::Intending { function, usage }, Ok(())) => {
+                let (function, usage) = (function.clone(), *usage);
+                work.stage = Stage::Running { function: function.clone(), usage };
+                out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
+            }
+            (Stage::Intending { .. }, Err(failure)) => {
+                self.stand_down(id, out);
+                self.end(now, id, Err(failure), out);
+                self.start_waiting(members, out);
+            }
+            (Stage::Noting { outcome }, persisted) => {
+                let outcome = outcome.clone();
+                // What was not noted may not be told as done: a later request would hear otherwise.
+                let lost = |why| Failure::MayHaveRun { what: alloc::format!("its end could not be noted: {why}") };
+                self.end(now, id, persisted.map_err(lost).and(outcome), out);
+            }
+            _ => {}
+        }
+    }
+
+    /// Work that was about to begin does not: its slot is free, and nothing is noted of it.
+    fn stand_down(&mut self, id: u64, out: &mut Vec<Output>) {
+        let Some(Work { stage: Stage::Intending { function, .. }, effect, .. }) = self.works.get(&id) else { return };
+        self.running = self.running.less(&function.demand());
+        if let Some((task, _)) = effect {
+            self.effects.undo(task, out);
+        }
     }
 
     /// What this node remembers of an equal task: that is the answer, or the work goes on.
@@ -306,6 +384,11 @@ impl Executor {
             self.waiting.pop_front();
             self.running = self.running.plus(&function.demand());
             let (function, usage) = (function.clone(), *usage);
+            if let Some((task, at_ms)) = work.effect {
+                work.stage = Stage::Intending { function, usage };
+                self.effects.intend(id, at_ms, task, out);
+                continue;
+            }
             work.stage = Stage::Running { function: function.clone(), usage };
             out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
         }
@@ -345,7 +428,7 @@ impl Executor {
                 work.stage = Stage::Signing { exit: Exit { usage, ..exit }, task, pure };
                 out.push(Output::Sign { ticket: Ticket::Work(id), receipt });
             }
-            Err(failure) => self.end(now.monotonic_us, id, Err(failure), out),
+            Err(failure) => self.conclude(now.monotonic_us, id, Err(failure), out),
         }
         self.start_waiting(members, out);
     }
@@ -362,7 +445,7 @@ impl Executor {
         let Some(Work { stage: Stage::Signing { exit, task, pure }, keep, .. }) = self.works.get(&id) else { return };
         let sealed = match receipt {
             Ok(sealed) => sealed,
-            Err(failure) => return self.end(now, id, Err(failure), out),
+            Err(failure) => return self.conclude(now, id, Err(failure), out),
         };
         let (result, size, receipt) = (exit.result, exit.size, sealed.cid);
         let done = Done { task: *task, result, size, receipt, usage: exit.usage, reused: false };
@@ -370,12 +453,28 @@ impl Executor {
         if *pure {
             remember(sealed, &done, *keep, members, out);
         }
-        self.end(now, id, Ok(done), out);
+        self.conclude(now, id, Ok(done), out);
+    }
+
+    /// Work that ran is done: it is answered, with effects when the journal has the outcome.
+    fn conclude(&mut self, now: Instant, id: u64, outcome: Outcome, out: &mut Vec<Output>) {
+        let Some(work) = self.works.get_mut(&id) else { return };
+        let Some((task, _)) = work.effect else { return self.end(now, id, outcome, out) };
+        let outcome = outcome.map_err(|failure| match failure {
+            // Nobody knows how far it came.
+            Failure::NodeFailed { what } => Failure::MayHaveRun { what },
+            other => other,
+        });
+        work.stage = Stage::Noting { outcome: outcome.clone() };
+        self.effects.ended(id, &task, outcome, out);
     }
 
     /// Answers, and keeps the answer until it is known to have arrived.
     fn end(&mut self, now: Instant, id: u64, outcome: Outcome, out: &mut Vec<Output>) {
         let Some(work) = self.works.get_mut(&id) else { return };
+        if let Some((task, _)) = work.effect {
+            self.effects.release(&task);
+        }
         out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
         work.stage = Stage::Done { outcome };
         self.timers.set(id, now + OUTCOME_KEPT);
@@ -389,7 +488,11 @@ impl Executor {
 
     /// Drops work at whatever stage it is.
     fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
+        self.stand_down(id, out);
         let Some(work) = self.works.remove(&id) else { return };
+        if let Some((task, _)) = work.effect {
+            self.effects.release(&task);
+        }
         self.by_lease.remove(&(work.from, work.lease));
         self.timers.clear(id);
         match work.stage {
@@ -400,7 +503,11 @@ impl Executor {
                 self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
             }
             Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
-            Stage::Recalling { .. } | Stage::Signing { .. } => {}
+            Stage::Naming { .. }
+            | Stage::Recalling { .. }
+            | Stage::Intending { .. }
+            | Stage::Signing { .. }
+            | Stage::Noting { .. } => {}
         }
     }
 
@@ -413,9 +520,9 @@ impl Executor {
                     self.forget(id, out);
                     continue;
                 }
-                Stage::Loading | Stage::Recalling { .. } | Stage::Fetching { .. } => "fetching",
-                Stage::Waiting { .. } => "waiting for a slot",
-                Stage::Running { .. } | Stage::Signing { .. } => "running",
+                Stage::Loading | Stage::Naming { .. } | Stage::Recalling { .. } | Stage::Fetching { .. } => "fetching",
+                Stage::Waiting { .. } | Stage::Intending { .. } => "waiting for a slot",
+                Stage::Running { .. } | Stage::Signing { .. } | Stage::Noting { .. } => "running",
             };
             let late = work.deadline <= now;
             if late || now - work.heard >= LEASE_SILENCE {

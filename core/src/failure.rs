@@ -75,6 +75,11 @@ pub enum Failure {
         /// What went wrong, and where.
         what: String,
     },
+    /// Work with effects was lost: it may have run, and is not run again.
+    MayHaveRun {
+        /// How it was lost, and where.
+        what: String,
+    },
 }
 
 impl Failure {
@@ -92,6 +97,7 @@ impl Failure {
             Failure::BadArgument { .. } => "BadArgument",
             Failure::Cancelled => "Cancelled",
             Failure::NodeFailed { .. } => "NodeFailed",
+            Failure::MayHaveRun { .. } => "MayHaveRun",
         }
     }
 
@@ -118,6 +124,7 @@ impl Failure {
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
             Failure::Cancelled => "call again".into(),
             Failure::NodeFailed { .. } => "the node's log says more; another node may do it".into(),
+            Failure::MayHaveRun { .. } => "look whether its effects are there; another --seq runs it again".into(),
         }
     }
 
@@ -151,6 +158,7 @@ impl fmt::Display for Failure {
             Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
             Failure::Cancelled => write!(f, "cancelled"),
             Failure::NodeFailed { what } => write!(f, "a node failed: {what}"),
+            Failure::MayHaveRun { what } => write!(f, "the work may have run: {what}"),
         }
     }
 }

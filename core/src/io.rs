@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
+use serde::{Deserialize, Serialize};
 
 use crate::capability::Advert;
 use crate::failure::Failure;
@@ -13,14 +14,16 @@ use crate::function::Function;
 use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 use crate::message::Message;
+use crate::promise::{Asked, Class, Ending, Entry};
 use crate::record::Verified;
+use crate::recorded;
 use crate::task::{Done, Receipt, Task, Usage};
 
 /// Names a request of this node's own users: a call, a job, an import.
 pub type Request = u64;
 
 /// Who in the core asked for something, and for which of its items.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Ticket {
     /// The scheduler, for a call.
     Call(u64),
@@ -38,11 +41,20 @@ pub enum Ticket {
     JobMemo(u64),
     /// The memory, for a peer's question of that number.
     Recall(NodeId, u64),
+    /// The ledger, for the acceptance of work.
+    Accept(u64),
+    /// The ledger, for the end of work.
+    End(u64),
 }
 
-/// What happened.
-#[derive(Clone, Debug)]
+/// What happened. It can be written down and read back, so that a node's decisions can be replayed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Input {
+    /// What the journal holds: the first input of a node, before it promises anything.
+    Restored {
+        /// The live entries, one a key.
+        entries: Vec<Entry>,
+    },
     /// The time has come that [`Node::next_wakeup`](crate::node::Node::next_wakeup) named, or a node begins.
     Tick,
     /// A user asks for a call.
@@ -76,6 +88,33 @@ pub enum Input {
         /// Which.
         request: Request,
     },
+    /// A user wants work done that outlives the request. Answered by [`Output::Accepted`].
+    Accept {
+        /// Names the request.
+        request: Request,
+        /// Names the work: a call's TaskId with this node as its subject, a job's CID.
+        handle: Cid,
+        /// What is to be done.
+        asked: Asked,
+        /// How long it is tried, in milliseconds.
+        timeout_ms: u64,
+    },
+    /// A user asks how accepted work is. Answered by [`Output::Works`].
+    Ask {
+        /// Names the request.
+        request: Request,
+        /// Which; none means all.
+        handle: Option<Cid>,
+        /// Whether the answer has time until the work has ended.
+        wait: bool,
+    },
+    /// A user takes accepted work back. Answered by [`Output::Works`].
+    Revoke {
+        /// Names the request.
+        request: Request,
+        /// Which.
+        handle: Cid,
+    },
     /// An import has blocks and asks where they go.
     Place {
         /// The import.
@@ -98,6 +137,7 @@ pub enum Input {
         /// The authenticated sender.
         from: NodeId,
         /// Verified ones only.
+        #[serde(with = "recorded::many")]
         adverts: Vec<Verified<Advert>>,
     },
     /// A peer tells receipts: an answer, or to be remembered.
@@ -134,6 +174,7 @@ pub enum Input {
     /// Answer to [`Output::SignAdvert`].
     AdvertSigned {
         /// This node's own.
+        #[serde(with = "recorded::one")]
         advert: Verified<Advert>,
     },
     /// Answer to [`Output::Load`].
@@ -141,6 +182,7 @@ pub enum Input {
         /// Who asked.
         ticket: Ticket,
         /// The manifest.
+        #[serde(with = "recorded::shared")]
         function: Result<Arc<Function>, Failure>,
     },
     /// Answer to [`Output::Fetch`].
@@ -179,6 +221,20 @@ pub enum Input {
         ticket: Ticket,
         /// The signed receipt; its block is on its way to the disk.
         receipt: Result<Sealed, Failure>,
+    },
+    /// Answer to [`Output::Persist`].
+    Persisted {
+        /// Who asked.
+        ticket: Ticket,
+        /// Whether the journal has the entry.
+        result: Result<(), Failure>,
+    },
+    /// Answer to [`Output::Identify`].
+    Identified {
+        /// Who asked.
+        ticket: Ticket,
+        /// The TaskId.
+        task: Cid,
     },
     /// Answer to [`Output::Recall`].
     Recalled {
@@ -305,6 +361,24 @@ pub enum Output {
         /// Of what; at most [`crate::message::KEYS_MAX`].
         of: Wanted,
     },
+    /// Write an entry to the journal. Entries of one key are written in the order of these outputs.
+    Persist {
+        /// Who is told by [`Input::Persisted`] when it is as safe as it has to be; nobody waits where there is none.
+        ticket: Option<Ticket>,
+        /// What is written.
+        entry: Entry,
+        /// How safe.
+        class: Class,
+    },
+    /// Compute a TaskId.
+    Identify {
+        /// Who asks.
+        ticket: Ticket,
+        /// Of which task.
+        task: Task,
+        /// Whose task it is.
+        subject: NodeId,
+    },
     /// Tell receipts to a peer.
     SendReceipts {
         /// To whom.
@@ -335,6 +409,20 @@ pub enum Output {
         /// How.
         reply: Result<JobDone, Failure>,
     },
+    /// Work was accepted, and is done even if this node dies and begins again; or it was not.
+    Accepted {
+        /// Which request.
+        request: Request,
+        /// Why not.
+        reply: Result<(), Failure>,
+    },
+    /// How accepted work is.
+    Works {
+        /// Which request.
+        request: Request,
+        /// What is known of what was asked about, in order of acceptance.
+        works: Vec<WorkView>,
+    },
     /// A copy of some of an import's blocks has its place: there is one such word for each copy of a block.
     Placed {
         /// The import.
@@ -359,6 +447,44 @@ pub struct Answer {
     pub total_us: u64,
 }
 
+/// Accepted work as its users see it. Times are milliseconds since 1970 UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkView {
+    /// Its name.
+    pub handle: Cid,
+    /// Whether it is a job.
+    pub job: bool,
+    /// The function.
+    pub function: Cid,
+    /// The entry of a call, the mapping entry of a job.
+    pub entry: String,
+    /// When it was accepted.
+    pub accepted_ms: u64,
+    /// Until when it is tried.
+    pub deadline_ms: u64,
+    /// How far it is.
+    pub state: WorkState,
+}
+
+/// How far accepted work is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkState {
+    /// It waits to be begun, or to be tried again.
+    Waiting {
+        /// Why again.
+        last: Option<Failure>,
+    },
+    /// It is under way.
+    Running,
+    /// It has its outcome.
+    Ended {
+        /// When.
+        at_ms: u64,
+        /// How.
+        outcome: Result<Ending, Failure>,
+    },
+}
+
 /// What is looked up in the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -369,29 +495,31 @@ pub enum Wanted {
 }
 
 /// A receipt that was checked, and where it belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memo {
     /// The memo key of its task, as this node computed it.
     pub key: Cid,
     /// The receipt's CID.
     pub cid: Cid,
     /// The receipt.
+    #[serde(with = "recorded::one")]
     pub receipt: Verified<Receipt>,
 }
 
 /// A receipt that this node signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
     /// Its CID.
     pub cid: Cid,
     /// The memo key of its task.
     pub key: Cid,
     /// The envelope.
+    #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
 
 /// What the engine gave: the result is already stored here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// The result's CID.
     pub result: Cid,

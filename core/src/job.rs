@@ -41,7 +41,7 @@ impl Record for JobSpec {
 }
 
 /// A file of a data set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its path below the root.
     pub path: String,

@@ -7,6 +7,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::capability::{Advert, Role};
 use crate::id::{Instant, NodeId, Now, SECOND};
@@ -22,7 +23,7 @@ const DIAL_PAUSE: Instant = SECOND / 2;
 const DIAL_PAUSE_MAX: Instant = 30 * SECOND;
 
 /// What a node is configured to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeConfig {
     /// This node.
     pub me: NodeId,

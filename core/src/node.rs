@@ -8,9 +8,11 @@ use cid::Cid;
 use crate::executor::{Claim, Executor};
 use crate::id::{Instant, MILLISECOND, NodeId, Now};
 use crate::io::{Input, Memo, Output, Ticket};
+use crate::ledger::{Begin, Ledger, is_own};
 use crate::membership::{Membership, NodeConfig};
 use crate::memo::Memory;
 use crate::message::Message;
+use crate::promise::{Asked, Entry};
 use crate::runner::{NewJob, Runner};
 use crate::scheduler::{Call, Origin, Scheduler};
 use crate::store::Store;
@@ -30,6 +32,7 @@ pub struct Node {
     runner: Runner,
     store: Store,
     memory: Memory,
+    ledger: Ledger,
 }
 
 impl Node {
@@ -44,6 +47,7 @@ impl Node {
             runner: Runner::new(1 << 62 | epoch << 20),
             store: Store::new(epoch),
             memory: Memory::default(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -60,6 +64,9 @@ impl Node {
             for output in outputs {
                 match output {
                     Output::Send { to, message } if to == me => inputs.push_back(Input::Message { from: me, message }),
+                    // The ledger's jobs are answered to it.
+                    Output::JobReply { request, reply } if is_own(request) => self.ledger.job_ended(now, request, reply, out),
+                    Output::Progress { request, .. } if is_own(request) => {}
                     output => out.push(output),
                 }
             }
@@ -74,6 +81,7 @@ impl Node {
             self.executor.next_wakeup(),
             self.runner.next_wakeup(),
             self.store.next_wakeup(),
+            self.ledger.next_wakeup(),
         ]
         .into_iter()
         .flatten()
@@ -119,29 +127,48 @@ impl Node {
             .chain(work)
             .chain(jobs)
             .chain(store)
+            .chain(self.ledger.residue())
             .chain([self.memory.residue()])
             .filter(|(_, count)| *count > 0)
             .collect()
+    }
+
+    /// What the journal holds when nothing is on its way to it.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.ledger.entries().chain(self.executor.entries())
     }
 
     fn route(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &mut self.members);
         match input {
             Input::Tick => self.tick(now, out),
+            Input::Restored { entries } => self.restored(now, entries, out),
             Input::Submit { request, task, timeout_ms, memo } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let origin = Origin::Request(request);
-                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo };
+                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again: false };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
+                self.store.copy(job, members, out);
                 self.runner.submit(clock, NewJob { request, job, spec, locality, memo, deadline }, out);
             }
             Input::Cancel { request } => {
                 self.scheduler.cancel(Origin::Request(request), out);
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
+                self.ledger.leave(request);
+            }
+            Input::Accept { request, handle, asked, timeout_ms } => {
+                self.ledger.accept(now, request, handle, asked, timeout_ms, out);
+            }
+            Input::Ask { request, handle, wait } => self.ledger.ask(request, handle, wait, out),
+            Input::Revoke { request, handle } => {
+                if let Some(stop) = self.ledger.revoke(now, request, handle, out) {
+                    self.scheduler.cancel(Origin::Request(stop), out);
+                    self.runner.cancel(stop, &mut self.scheduler, out);
+                }
             }
             Input::Place { request, files, copies } => self.store.place(clock, request, files, copies, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
@@ -184,6 +211,10 @@ impl Node {
             Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
             Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, members, out),
             Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
+            Input::Persisted { ticket: Ticket::Accept(id), result } => self.ledger.accepted(id, result, out),
+            Input::Persisted { ticket: Ticket::End(id), .. } => self.ledger.noted(now, id, out),
+            Input::Persisted { ticket: Ticket::Work(id), result } => self.executor.persisted(clock, id, result, members, out),
+            Input::Identified { ticket: Ticket::Work(id), task } => self.executor.identified(now, id, task, members, out),
             // An answer to a ticket that never asks for such a thing.
             _ => {}
         }
@@ -242,12 +273,48 @@ impl Node {
         self.scheduler.tick(clock, &self.members, out);
         self.runner.tick(clock, &mut self.scheduler, out);
         self.store.tick(clock, &self.members, out);
+        self.ledger.tick(now, out);
+    }
+
+    /// Takes up what an earlier life of this node promised.
+    fn restored(&mut self, now: Now, entries: Vec<Entry>, out: &mut Vec<Output>) {
+        let (mut works, mut effects) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match entry {
+                Entry::Work(work) => works.push(work),
+                Entry::Effect(effect) => effects.push(effect),
+                Entry::Forgotten(_) => {}
+            }
+        }
+        self.executor.restore(now.unix_ms, effects, out);
+        self.ledger.restore(now, works, out);
+    }
+
+    /// Begins what the ledger has ready.
+    fn begin(&mut self, now: Now, out: &mut Vec<Output>) {
+        let clock = now.monotonic_us;
+        while let Some(Begin { request, handle, asked, deadline, again }) = self.ledger.begin(now, out) {
+            match asked {
+                Asked::Call { task, memo } => {
+                    let origin = Origin::Request(request);
+                    let call =
+                        Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again };
+                    self.scheduler.submit(clock, call, &self.members, out);
+                }
+                Asked::Job { spec, locality, memo } => {
+                    self.store.copy(handle, &self.members, out);
+                    let new = NewJob { request, job: handle, spec, locality, memo, deadline };
+                    self.runner.submit(clock, new, out);
+                }
+            }
+        }
     }
 
     /// Hands settled calls to whoever made them, until nothing more comes of it.
     fn finish(&mut self, now: Now, out: &mut Vec<Output>) {
         let clock = now.monotonic_us;
         loop {
+            self.begin(now, out);
             for settled in self.scheduler.take_settled() {
                 match settled.origin {
                     Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
@@ -259,7 +326,10 @@ impl Node {
                             let done = &answer.done;
                             out.push(Output::Index { task: done.task, result: done.result, receipt: done.receipt });
                         }
-                        out.push(Output::Reply { request, reply: settled.result });
+                        match is_own(request) {
+                            true => self.ledger.call_ended(now, request, settled.result, out),
+                            false => out.push(Output::Reply { request, reply: settled.result }),
+                        }
                     }
                 }
             }

@@ -132,6 +132,11 @@ impl<R> Verified<R> {
         Verified { value, sealed: Vec::new() }
     }
 
+    /// A record from a recording, which holds only what had been checked when it was taken.
+    pub(crate) fn recorded(value: R, sealed: Vec<u8>) -> Self {
+        Verified { value, sealed }
+    }
+
     /// The envelope as it was received, to be passed on.
     pub fn sealed(&self) -> &[u8] {
         &self.sealed

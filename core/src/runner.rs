@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use cid::Cid;
 
 use crate::failure::Failure;
-use crate::function::Function;
+use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
 use crate::io::{Answer, Memo, Output, Request, Ticket};
 use crate::job::{File, JobDone};
@@ -85,6 +85,9 @@ impl Runner {
     pub fn loaded(&mut self, id: u64, function: Result<Arc<Function>, Failure>, out: &mut Vec<Output>) {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| matches!(job.stage, Stage::Loading)) else { return };
         let checked = function.and_then(|f| {
+            if f.determinism == Determinism::Effects {
+                return Err(Failure::Rejected { finding: "a job's tasks may run more than once, and this function has effects".into() });
+            }
             f.check_call(&job.new.spec.map, 1)?;
             // The last task of a level may be left with any smaller number of results.
             let fan_in = job.new.spec.fan_in.max(2) as usize;

@@ -28,8 +28,6 @@ use crate::timers::Timers;
 pub const QUEUE_MAX: usize = 1024;
 /// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
 pub const WORK_PER_SLOT: u32 = 3;
-/// Losses (a dead executor, silence) before a call fails.
-const LOSSES_MAX: u32 = 5;
 /// Queued calls that one free place lets have a try.
 const WAKE_MAX: usize = 8;
 /// Executors that are asked which arguments they hold.
@@ -155,11 +153,7 @@ impl Scheduler {
         out: &mut Vec<Output>,
     ) {
         let Some(state) = self.calls.get_mut(&id).filter(|s| matches!(s.phase, Phase::Loading)) else { return };
-        let checked = function.and_then(|function| {
-            function.check_call(&state.call.task.entry, state.call.task.args.len())?;
-            Ok(function)
-        });
-        match checked {
+        match state.check(function) {
             Err(failure) => self.settle(id, Err(failure), None),
             Ok(function) => {
                 let recall = state.call.memo && takes_part(&function, &state.call.task);
@@ -313,7 +307,8 @@ impl Scheduler {
         self.busy.remove(&from);
         let Some((id, _)) = self.by_lease(from, lease) else { return };
         match outcome {
-            Err(failure) if failure.is_retriable() => self.lost(now, id, failure, members, out),
+            // An executor's word: it did not run.
+            Err(failure) if failure.is_retriable() && !self.calls[&id].runs_once() => self.lost(now, id, failure, members, out),
             Err(failure) => self.settle(id, Err(at(from, failure)), None),
             Ok(done) => {
                 let state = &self.calls[&id];
@@ -514,14 +509,9 @@ impl Scheduler {
     /// An attempt came to nothing through no fault of the work.
     fn lost(&mut self, now: Instant, id: u64, failure: Failure, members: &Membership, out: &mut Vec<Output>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
-        if let Phase::Claimed { node, .. } | Phase::Granted { node, .. } = state.phase {
-            state.passed.insert(node);
-        }
-        state.losses += 1;
-        if state.losses > LOSSES_MAX {
+        if let Err(failure) = state.lose(failure) {
             return self.settle(id, Err(failure), Some(out));
         }
-        state.last = Some(failure);
         self.release(id);
         if self.budget.withdraw(now) {
             self.place(now, id, members, out);

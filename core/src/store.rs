@@ -23,6 +23,8 @@ use crate::timers::Timers;
 const HOLDS_MAX: usize = 256;
 /// Questions of what lies here that are being looked up; further ones are not answered, and their askers go on.
 const QUESTIONS_MAX: usize = 256;
+/// Stores besides this node that keep a job's record.
+const COPIES: usize = 2;
 /// How long a store may take for one batch.
 const HOLD_WAIT: Instant = 60 * SECOND;
 
@@ -142,6 +144,16 @@ impl Store {
             if copies.open == 0 {
                 self.groups.remove(&group);
             }
+        }
+    }
+
+    /// Has the stores that win a record's CID keep a copy, so that it can be had when this node is gone. Nobody waits for them:
+    /// where one cannot, there is one copy less.
+    pub fn copy(&mut self, cid: Cid, members: &Membership, out: &mut Vec<Output>) {
+        let me = members.config.me;
+        for to in self.ranked(&cid, members).into_iter().filter(|node| *node != me).take(COPIES) {
+            self.next += 1;
+            out.push(Output::Send { to, message: Message::Hold { batch: self.next, cids: [cid].into() } });
         }
     }
 

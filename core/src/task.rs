@@ -68,9 +68,7 @@ pub const TASK_MAX: usize = 448 * 1024;
 impl Task {
     /// Checks that the task can travel: the number of its arguments and their bytes.
     pub fn check(&self) -> Result<(), Failure> {
-        // A link takes 41 bytes, the head of a byte string up to five.
-        let sizes = self.args.iter().map(|arg| if let Arg::Inline(bytes) = arg { bytes.len() + 5 } else { 41 });
-        let bytes = self.entry.len() + sizes.sum::<usize>();
+        let bytes = self.size();
         if self.args.len() > ARGS_MAX {
             let (wanted, got) = (format!("at most {ARGS_MAX} arguments"), format!("{}", self.args.len()));
             return Err(Failure::BadArgument { index: ARGS_MAX as u32, wanted, got });
@@ -84,6 +82,13 @@ impl Task {
             return Err(Failure::BadArgument { index: 0, wanted, got });
         }
         Ok(())
+    }
+
+    /// The bytes of its entry and arguments as they travel.
+    pub fn size(&self) -> usize {
+        // A link takes 41 bytes, the head of a byte string up to five.
+        let sizes = self.args.iter().map(|arg| if let Arg::Inline(bytes) = arg { bytes.len() + 5 } else { 41 });
+        self.entry.len() + sizes.sum::<usize>()
     }
 
     /// The CIDs among the arguments.
