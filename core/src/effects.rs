@@ -9,7 +9,7 @@ use cid::Cid;
 
 use crate::failure::Failure;
 use crate::io::{Output, Ticket};
-use crate::promise::{Class, Effect, Entry, Key};
+use crate::promise::{Class, Effect, JournalEntry, Key};
 use crate::task::{Done, Outcome};
 
 /// The most runs that are kept; further ones are refused with [`Failure::Overloaded`] until the oldest have had their day.
@@ -38,8 +38,8 @@ impl Effects {
     }
 
     /// What the journal must hold when nothing is being written.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.noted.values().cloned().map(Entry::Effect)
+    pub fn entries(&self) -> impl Iterator<Item = JournalEntry> + '_ {
+        self.noted.values().cloned().map(JournalEntry::Effect)
     }
 
     /// Runs that are admitted and have not begun.
@@ -114,9 +114,9 @@ impl Effects {
 }
 
 fn note(id: u64, effect: Effect) -> Output {
-    Output::Persist { ticket: Some(Ticket::Work(id)), entry: Entry::Effect(effect), class: Class::Disk }
+    Output::Persist { ticket: Some(Ticket::Work(id)), entry: JournalEntry::Effect(effect), class: Class::Disk }
 }
 
 fn forgotten(task: Cid) -> Output {
-    Output::Persist { ticket: None, entry: Entry::Forgotten(Key::Effect(task)), class: Class::Os }
+    Output::Persist { ticket: None, entry: JournalEntry::Forgotten(Key::Effect(task)), class: Class::Os }
 }

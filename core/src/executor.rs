@@ -20,7 +20,7 @@ use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{remember, reuse, takes_part, tell};
 use crate::message::{Message, Nack};
-use crate::promise::{Effect, Entry};
+use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
 use crate::task::{Done, Outcome, Receipt, Task, Usage};
@@ -142,7 +142,7 @@ impl Executor {
     }
 
     /// What the journal must hold of runs with effects when nothing is being written.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+    pub fn entries(&self) -> impl Iterator<Item = JournalEntry> + '_ {
         self.effects.entries()
     }
 

@@ -14,7 +14,7 @@ use crate::function::Function;
 use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 use crate::message::Message;
-use crate::promise::{Asked, Class, Ending, Entry};
+use crate::promise::{Asked, Class, Ending, JournalEntry};
 use crate::record::Verified;
 use crate::recorded;
 use crate::task::{Done, Receipt, Task, Usage};
@@ -53,7 +53,7 @@ pub enum Input {
     /// What the journal holds: the first input of a node, before it promises anything.
     Restored {
         /// The live entries, one a key.
-        entries: Vec<Entry>,
+        entries: Vec<JournalEntry>,
     },
     /// The time has come that [`Node::next_wakeup`](crate::node::Node::next_wakeup) named, or a node begins.
     Tick,
@@ -366,7 +366,7 @@ pub enum Output {
         /// Who is told by [`Input::Persisted`] when it is as safe as it has to be; nobody waits where there is none.
         ticket: Option<Ticket>,
         /// What is written.
-        entry: Entry,
+        entry: JournalEntry,
         /// How safe.
         class: Class,
     },

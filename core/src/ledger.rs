@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::id::{Instant, MILLISECOND, Now, SECOND};
 use crate::io::{Answer, Output, Request, Ticket, WorkState, WorkView};
 use crate::job::JobDone;
-use crate::promise::{Asked, Class, Ending, Entry, Key, Stage, Work};
+use crate::promise::{Asked, Class, Ending, JournalEntry, Key, Stage, Work};
 use crate::timers::Timers;
 
 /// The most work that is kept, ended or not. Beyond, the oldest that ended is forgotten; where none has ended, further work
@@ -113,8 +113,8 @@ impl Ledger {
     }
 
     /// What the journal must hold when nothing is being written.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.items.values().map(|item| Entry::Work(item.work.clone()))
+    pub fn entries(&self) -> impl Iterator<Item = JournalEntry> + '_ {
+        self.items.values().map(|item| JournalEntry::Work(item.work.clone()))
     }
 
     /// Takes up what an earlier life of this node left.
@@ -145,16 +145,12 @@ impl Ledger {
         self.next
     }
 
-    /// A user wants work done. To accept the same again is no second promise, unless the first came to nothing or its
-    /// result is not wanted.
+    /// A user wants work done. To accept the same again is no second promise, unless the first came to nothing.
     pub fn accept(&mut self, now: Now, request: Request, handle: Cid, asked: Asked, timeout_ms: u64, out: &mut Vec<Output>) {
         if let Some(&id) = self.by_handle.get(&handle)
             && let Some(item) = self.items.get_mut(&id)
         {
-            let spent = match &item.work.stage {
-                Stage::Open(_) => false,
-                Stage::Ended { outcome, .. } => outcome.is_err() || !is_memo(&asked),
-            };
+            let spent = matches!(&item.work.stage, Stage::Ended { outcome, .. } if is_spent(outcome, &asked));
             match item.state {
                 State::Accepting => return item.askers.push(request),
                 State::Ended if spent => self.remove(id),
@@ -165,7 +161,7 @@ impl Ledger {
         if let Err(failure) = self.make_room(bytes(&work), out) {
             return out.push(Output::Accepted { request, reply: Err(failure) });
         }
-        let entry = Entry::Work(work.clone());
+        let entry = JournalEntry::Work(work.clone());
         let id = self.insert(work, State::Accepting, false);
         if let Some(item) = self.items.get_mut(&id) {
             item.askers.push(request);
@@ -263,7 +259,7 @@ impl Ledger {
         item.work.stage = Stage::Ended { at_ms: now.unix_ms, outcome };
         self.ready.remove(&id);
         self.timers.clear(id);
-        let entry = Entry::Work(item.work.clone());
+        let entry = JournalEntry::Work(item.work.clone());
         out.push(Output::Persist { ticket: Some(Ticket::End(id)), entry, class: Class::Os });
     }
 
@@ -295,7 +291,7 @@ impl Ledger {
 
     fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
         if let Some(item) = self.items.get(&id) {
-            let entry = Entry::Forgotten(Key::Work(item.work.handle));
+            let entry = JournalEntry::Forgotten(Key::Work(item.work.handle));
             out.push(Output::Persist { ticket: None, entry, class: Class::Os });
         }
         self.remove(id);
@@ -399,10 +395,20 @@ fn passes(failure: &Failure, tries: u32) -> bool {
     }
 }
 
-fn is_memo(asked: &Asked) -> bool {
-    match asked {
+/// Whether work that ended is done anew when it is asked for again: its node failed it, or its result is not wanted. Who
+/// gave it a sequence number of its own has its outcome, whatever it is.
+fn is_spent(outcome: &Result<Ending, Failure>, asked: &Asked) -> bool {
+    use Failure::{BadArgument, FunctionFailed, LimitExceeded, MayHaveRun, Rejected};
+    let memo = match asked {
+        Asked::Call { task, .. } if task.seq != 0 => return false,
         Asked::Call { memo, .. } | Asked::Job { memo, .. } => *memo,
-    }
+    };
+    let stands = matches!(
+        outcome,
+        Ok(_)
+            | Err(BadArgument { .. } | FunctionFailed { .. } | LimitExceeded { .. } | MayHaveRun { .. } | Rejected { .. })
+    );
+    !memo || !stands
 }
 
 /// What open work takes of the bound on inline arguments.

@@ -12,7 +12,7 @@ use crate::ledger::{Begin, Ledger, is_own};
 use crate::membership::{Membership, NodeConfig};
 use crate::memo::Memory;
 use crate::message::Message;
-use crate::promise::{Asked, Entry};
+use crate::promise::{Asked, JournalEntry};
 use crate::runner::{NewJob, Runner};
 use crate::scheduler::{Call, Origin, Scheduler};
 use crate::store::Store;
@@ -134,7 +134,7 @@ impl Node {
     }
 
     /// What the journal holds when nothing is on its way to it.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+    pub fn entries(&self) -> impl Iterator<Item = JournalEntry> + '_ {
         self.ledger.entries().chain(self.executor.entries())
     }
 
@@ -277,13 +277,13 @@ impl Node {
     }
 
     /// Takes up what an earlier life of this node promised.
-    fn restored(&mut self, now: Now, entries: Vec<Entry>, out: &mut Vec<Output>) {
+    fn restored(&mut self, now: Now, entries: Vec<JournalEntry>, out: &mut Vec<Output>) {
         let (mut works, mut effects) = (Vec::new(), Vec::new());
         for entry in entries {
             match entry {
-                Entry::Work(work) => works.push(work),
-                Entry::Effect(effect) => effects.push(effect),
-                Entry::Forgotten(_) => {}
+                JournalEntry::Work(work) => works.push(work),
+                JournalEntry::Effect(effect) => effects.push(effect),
+                JournalEntry::Forgotten(_) => {}
             }
         }
         self.executor.restore(now.unix_ms, effects, out);

@@ -33,7 +33,7 @@ pub enum Key {
 
 /// One entry of the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
+pub enum JournalEntry {
     /// Work that outlives its asker.
     Work(Work),
     /// A run that must not happen twice.
@@ -42,23 +42,23 @@ pub enum Entry {
     Forgotten(Key),
 }
 
-impl Entry {
+impl JournalEntry {
     /// What it is about.
     pub fn key(&self) -> Key {
         match self {
-            Entry::Work(work) => Key::Work(work.handle),
-            Entry::Effect(effect) => Key::Effect(effect.task),
-            Entry::Forgotten(key) => *key,
+            JournalEntry::Work(work) => Key::Work(work.handle),
+            JournalEntry::Effect(effect) => Key::Effect(effect.task),
+            JournalEntry::Forgotten(key) => *key,
         }
     }
 
     /// Whether it promises anything.
     pub fn is_live(&self) -> bool {
-        !matches!(self, Entry::Forgotten(_))
+        !matches!(self, JournalEntry::Forgotten(_))
     }
 }
 
-impl Record for Entry {
+impl Record for JournalEntry {
     const SCHEMA: &'static str = "timerose/promise";
     /// A task may carry many inline arguments.
     const MAX_BYTES: usize = 512 * 1024;

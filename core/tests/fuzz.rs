@@ -18,6 +18,7 @@ use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
 use timerose_core::node::Node;
+use timerose_core::promise::{Asked, JournalEntry};
 use timerose_core::record::{RecordError, Verified, decode, encode, open, seal};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Receipt, Task};
@@ -87,6 +88,9 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
         }
         accepted += survives(rng, &encode(&function()), 0, decode::<Function>);
         accepted += survives(rng, &encode(&job()), 0, decode::<JobSpec>);
+        for (_, entry) in entries() {
+            accepted += survives(rng, &encode(&entry), 0, decode::<JournalEntry>);
+        }
         // The payload of an envelope begins behind its head and its signature.
         let (session, advert, receipt) = (session(node(1)), advert(node(1)), receipt(node(1)));
         accepted += survives(rng, &seal(&session, |_| [0; 64]), 67, |bytes| open::<Session>(bytes, |_, _, _| true));
@@ -249,10 +253,11 @@ impl Chaos {
             len => self.tickets[self.rng.usize(0..len)],
         };
         let good = self.rng.u8(0..4) > 0;
-        match self.rng.u8(0..8) {
+        match self.rng.u8(0..11) {
             0 => {
                 let limits = Limits { memory: self.rng.u64(1..200), ..Limits::default() };
-                let function = Function { limits, determinism: Determinism::Pure, ..small_function() };
+                let determinism = if self.rng.u8(0..4) == 0 { Determinism::Effects } else { Determinism::Pure };
+                let function = Function { limits, determinism, ..small_function() };
                 Input::Loaded { ticket, function: if good { Ok(Arc::new(function)) } else { Err(self.failure()) } }
             }
             1 => Input::Fetched { ticket, bytes: if good { Ok(self.number()) } else { Err(self.failure()) } },
@@ -272,6 +277,8 @@ impl Chaos {
                 let found = (0..self.rng.usize(0..3)).map(|_| self.rng.bool().then(|| self.memo())).collect();
                 Input::Recalled { ticket, keys: self.cids(), found }
             }
+            7..9 => Input::Persisted { ticket, result: if good { Ok(()) } else { Err(self.failure()) } },
+            9 => Input::Identified { ticket, task: self.cid() },
             _ => Input::Signed {
                 ticket,
                 receipt: if self.number().is_multiple_of(4) {
@@ -285,7 +292,7 @@ impl Chaos {
 
     fn input(&mut self) -> Input {
         let request = self.rng.u64(0..40);
-        match self.rng.u8(0..40) {
+        match self.rng.u8(0..46) {
             0..4 => Input::Tick,
             4..7 => Input::Submit { request, task: self.task(), timeout_ms: self.number(), memo: self.rng.bool() },
             7 => {
@@ -305,6 +312,15 @@ impl Chaos {
             26 => Input::PeerGone { peer: self.node() },
             27 => Input::Rtt { peer: self.node(), us: self.rng.u64(0..1 << 40) },
             29 => Input::Receipts { from: self.node(), query: self.number(), receipts: vec![self.memo(), self.memo()] },
+            30 | 31 => {
+                let call = Asked::Call { task: self.task(), memo: self.rng.bool() };
+                let spec = JobSpec { fan_in: 2, ..job() };
+                let asked = if self.rng.bool() { call } else { Asked::Job { spec, locality: true, memo: true } };
+                Input::Accept { request, handle: self.cid(), asked, timeout_ms: self.number() }
+            }
+            32 => Input::Ask { request, handle: self.rng.bool().then(|| self.cid()), wait: self.rng.bool() },
+            33 => Input::Revoke { request, handle: self.cid() },
+            34 if self.rng.u8(0..20) == 0 => Input::Restored { entries: entries().into_iter().map(|(_, entry)| entry).collect() },
             28 => Input::Listening { addrs: vec!["/here".into()] },
             _ => self.answer(),
         }
@@ -323,6 +339,8 @@ impl Chaos {
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
             | Output::Recall { ticket, .. }
+            | Output::Persist { ticket: Some(ticket), .. }
+            | Output::Identify { ticket, .. }
             | Output::Sign { ticket, .. } => self.tickets.push(*ticket),
             Output::Send { message, .. } => match message {
                 Message::Claim { lease, .. } => self.numbers.push(*lease),

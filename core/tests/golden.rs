@@ -14,6 +14,7 @@ use timerose_core::function::Function;
 use timerose_core::id::{DAG_CBOR, cid_of};
 use timerose_core::job::JobSpec;
 use timerose_core::message::{FRAME_MAX, Frame};
+use timerose_core::promise::JournalEntry;
 use timerose_core::record::{Record, RecordError, address, decode, encode, open, seal};
 use timerose_core::task::Receipt;
 
@@ -40,6 +41,7 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("receipt", &receipt(node(1))),
         record("session", &session(node(1))),
         record("advert", &advert(node(1))),
+        entries().iter().map(|(name, entry)| record(name, entry)).collect(),
         format!("task id for node 1\n{}\n\n", task.id(&node(1))),
         format!("task id for node 2\n{}\n\n", task.id(&node(2))),
         format!("task id of the second run\n{}\n\n", again.id(&node(1))),
@@ -93,6 +95,9 @@ fn refuses_every_truncation<T>(name: &str, bytes: &[u8], read: impl Fn(&[u8]) ->
 fn bytes_that_are_cut_short_or_go_on_are_refused() {
     refuses_every_truncation("function", &encode(&function()), decode::<Function>);
     refuses_every_truncation("job", &encode(&job()), decode::<JobSpec>);
+    for (name, entry) in entries() {
+        refuses_every_truncation(name, &encode(&entry), decode::<JournalEntry>);
+    }
     let sealed = seal(&session(node(1)), |_| [0; 64]);
     refuses_every_truncation("session", &sealed, |bytes| open::<Session>(bytes, |_, _, _| true));
     let sealed = seal(&advert(node(1)), |_| [0; 64]);

@@ -11,6 +11,7 @@ use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
 use timerose_core::job::JobSpec;
 use timerose_core::message::{Frame, Message, Nack};
+use timerose_core::promise::{Asked, Effect, Ending, JournalEntry, Key, Stage, Work};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
 
@@ -107,6 +108,28 @@ pub fn job() -> JobSpec {
     JobSpec { function: cid("function"), dataset: cid("dataset"), map: "map".into(), reduce: "reduce".into(), fan_in: 16 }
 }
 
+/// Entries of the journal, of every kind, by name.
+pub fn entries() -> Vec<(&'static str, JournalEntry)> {
+    let work = |stage| {
+        let (handle, accepted_ms) = (task().id(&node(1)), NOW.unix_ms);
+        let (function, entry, deadline_ms) = (cid("function"), "map".to_string(), accepted_ms + 1000);
+        JournalEntry::Work(Work { handle, job: false, function, entry, accepted_ms, deadline_ms, stage })
+    };
+    let at_ms = NOW.unix_ms;
+    let ending = Ending { done: done(), executor: Some(node(2)) };
+    let effect = |outcome| JournalEntry::Effect(Effect { task: task().id(&node(1)), at_ms, outcome });
+    vec![
+        ("call accepted", work(Stage::Open(Asked::Call { task: task(), memo: true }))),
+        ("job accepted", work(Stage::Open(Asked::Job { spec: job(), locality: true, memo: false }))),
+        ("work ended", work(Stage::Ended { at_ms, outcome: Ok(ending) })),
+        ("work failed", work(Stage::Ended { at_ms, outcome: Err(Failure::Cancelled) })),
+        ("run begins", effect(None)),
+        ("run ended", effect(Some(Ok(done())))),
+        ("work forgotten", JournalEntry::Forgotten(Key::Work(cid("handle")))),
+        ("run forgotten", JournalEntry::Forgotten(Key::Effect(cid("handle")))),
+    ]
+}
+
 /// Every failure that there is.
 pub fn failures() -> Vec<Failure> {
     let text = || "text".to_string();
@@ -122,6 +145,7 @@ pub fn failures() -> Vec<Failure> {
         Failure::BadArgument { index: 1, wanted: text(), got: text() },
         Failure::Cancelled,
         Failure::NodeFailed { what: text() },
+        Failure::MayHaveRun { what: text() },
     ]
 }
 

@@ -1,0 +1,441 @@
+//! What a node promises and keeps, as transcripts: detached work, and runs with effects.
+//!
+//! Each test is a script, and what the node does line by line. `UPDATE_EXPECT=1` writes what the node does now; whether
+//! that is right is for the reader to say.
+
+mod script;
+
+use expect_test::expect;
+use script::{ALONE, PEERS, check, with};
+
+#[test]
+fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journal_has_its_end() {
+    check(
+        &with(
+            PEERS,
+            "0 accept 7 h 5000 one 'x
+            1 wait 8 h
+            2 persisted accept/1
+            3 loaded call/1 f
+            4 from n2 outcome 2 r
+            5 ask 9 h
+            6 persisted end/1
+            7 ask 10
+            memo on
+            8 accept 11 h 5000 one 'x
+            memo off
+            9 accept 12 h 5000 one 'x
+            10 ask 13 other",
+        ),
+        expect![[r#"
+            0 accept 7 h 5000 one 'x
+                persist h open until 5000, Os for accept/1
+            1 wait 8 h
+            2 persisted accept/1
+                accepted 7
+                load f for call/1
+            3 loaded call/1 f
+                n2 <- claim 2 one('x) within 4997 ms, hints n1
+            4 from n2 outcome 2 r
+                n2 <- settled 2
+                index r
+                persist h ended r, Os for end/1
+            5 ask 9 h
+                works 9: h r
+            6 persisted end/1
+                works 8: h r
+            7 ask 10
+                works 10: h r
+            8 accept 11 h 5000 one 'x
+                accepted 11
+            9 accept 12 h 5000 one 'x
+                persist h open until 5009, Os for accept/2
+            10 ask 13 other
+                works 13: none
+        "#]],
+    );
+}
+
+#[test]
+fn what_the_journal_cannot_take_is_not_accepted() {
+    check(
+        &with(
+            PEERS,
+            "0 accept 7 h 5000 one 'x
+            1 accept 8 h 5000 one 'x
+            2 persisted accept/1 !disk
+            3 ask 9",
+        ),
+        expect![[r#"
+            0 accept 7 h 5000 one 'x
+                persist h open until 5000, Os for accept/1
+            1 accept 8 h 5000 one 'x
+            2 persisted accept/1 !disk
+                accepted 7: NodeFailed: a node failed: the disk is full
+                accepted 8: NodeFailed: a node failed: the disk is full
+            3 ask 9
+                works 9: none
+        "#]],
+    );
+}
+
+#[test]
+fn accepted_work_is_tried_until_its_time_is_up_and_its_own_failure_ends_it() {
+    check(
+        &with(
+            PEERS,
+            "0 accept 7 h 60000 one 'x
+            1 persisted accept/1
+            2 loaded call/1 no:f
+            3 ask 8 h
+            1002 tick
+            1003 loaded call/2 f
+            1004 from n2 outcome 3 !guest
+            1005 persisted end/1
+            1006 ask 9 h
+            1007 accept 10 late 10 one 'x
+            1008 persisted accept/2
+            1009 loaded call/4 no:f
+            1018 tick",
+        ),
+        expect![[r#"
+            0 accept 7 h 60000 one 'x
+                persist h open until 60000, Os for accept/1
+            1 persisted accept/1
+                accepted 7
+                load f for call/1
+            2 loaded call/1 no:f
+            3 ask 8 h
+                works 8: h waiting after NotFound
+            1002 tick
+                dial ? /join
+                load f for call/2
+                (next tick at 60000)
+            1003 loaded call/2 f
+                n2 <- claim 3 one('x) within 58997 ms, hints n1
+            1004 from n2 outcome 3 !guest
+                n2 <- settled 3
+                persist h ended FunctionFailed: the function failed with exit code 1: oops, Os for end/1
+            1005 persisted end/1
+            1006 ask 9 h
+                works 9: h FunctionFailed: the function failed with exit code 1: oops
+            1007 accept 10 late 10 one 'x
+                persist late open until 1017, Os for accept/2
+            1008 persisted accept/2
+                accepted 10
+                load f for call/4
+            1009 loaded call/4 no:f
+            1018 tick
+                persist late ended DeadlineExceeded: the deadline passed while waiting to be tried again, Os for end/2
+                (next tick at 86401004)
+        "#]],
+    );
+}
+
+#[test]
+fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
+    check(
+        &with(
+            "0 restored open:h:60000 ended:e:0:r open:late:0
+            0 ask 7",
+            &with(PEERS, "1 loaded call/1 f
+            2 from n2 outcome 2 r
+            3 persisted end/3
+            4 wait 8 h
+            86400001 tick"),
+        ),
+        expect![[r#"
+            0 restored open:h:60000 ended:e:0:r open:late:0
+                persist late ended DeadlineExceeded: the deadline passed while waiting to be tried again, Os for end/1
+                load f for call/1
+            0 ask 7
+                works 7: late DeadlineExceeded: the deadline passed while waiting to be tried again, e r, h running
+            1 loaded call/1 f
+                n2 <- claim 2 one('x) within 59999 ms, hints n1
+            2 from n2 outcome 2 r
+                n2 <- settled 2
+                index r
+                persist h ended r, Os for end/3
+            3 persisted end/3
+            4 wait 8 h
+                works 8: h r
+            86400001 tick
+                dial ? /join
+                persist e forgotten, Os
+                (next tick at 86400002)
+        "#]],
+    );
+}
+
+#[test]
+fn detached_work_that_is_taken_back_stops_and_says_so() {
+    check(
+        &with(
+            PEERS,
+            "0 accept 7 h 60000 one 'x
+            1 persisted accept/1
+            2 loaded call/1 f
+            3 revoke 8 h
+            4 persisted end/1
+            5 revoke 9 other
+            6 accept 10 h 60000 one 'x",
+        ),
+        expect![[r#"
+            0 accept 7 h 60000 one 'x
+                persist h open until 60000, Os for accept/1
+            1 persisted accept/1
+                accepted 7
+                load f for call/1
+            2 loaded call/1 f
+                n2 <- claim 2 one('x) within 59998 ms, hints n1
+            3 revoke 8 h
+                persist h ended Cancelled: cancelled, Os for end/1
+                n2 <- cancel 2
+            4 persisted end/1
+                works 8: h Cancelled: cancelled
+            5 revoke 9 other
+                works 9: none
+            6 accept 10 h 60000 one 'x
+                persist h open until 60006, Os for accept/2
+        "#]],
+    );
+}
+
+#[test]
+fn a_detached_job_is_answered_to_the_ledger() {
+    check(
+        &with(
+            PEERS,
+            "0 advert n3 n3 xs 1 2
+            1 accept-job 7 job 60000 2
+            2 persisted accept/1
+            3 loaded job/1 f
+            4 listed job/1 a
+            5 from n2 held 4611686018427387905 1
+            6 from n3 held 4611686018427387906 0
+            7 from n2 outcome 2 ra
+            8 from n2 outcome 4 sum
+            9 persisted end/1
+            10 ask 8 job",
+        ),
+        expect![[r#"
+            0 advert n3 n3 xs 1 2
+                n2 <- 1 adverts
+            1 accept-job 7 job 60000 2
+                persist job open until 60001, Os for accept/1
+            2 persisted accept/1
+                accepted 7
+                n3 <- hold 1 job
+                load f for job/1
+            3 loaded job/1 f
+                list data for job/1
+            4 listed job/1 a
+                n2 <- holds J+1 a
+                n3 <- holds J+2 a
+            5 from n2 held 4611686018427387905 1
+            6 from n3 held 4611686018427387906 0
+                n2 <- claim 2 one(a) within 59995 ms, hints n1
+            7 from n2 outcome 2 ra
+                n2 <- settled 2
+                n2 <- claim 4 any(ra) within 59994 ms, hints n1
+            8 from n2 outcome 4 sum
+                n2 <- settled 4
+                persist job ended sum, Os for end/1
+            9 persisted end/1
+            10 ask 8 job
+                works 8: job sum
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_with_effects_is_noted_before_it_begins_and_before_its_end_is_told() {
+    check(
+        &with(
+            ALONE,
+            "0 from n2 claim 1 5000 one 'x
+            1 loaded work/1 f effects
+            2 identified work/1 t
+            3 fetched work/1 0
+            4 persisted work/1
+            5 exited work/1 r
+            6 signed work/1
+            7 persisted work/1
+            8 from n2 settled 1
+            9 from n2 claim 2 5000 one 'x
+            10 identified work/2 t",
+        ),
+        expect![[r#"
+            0 from n2 claim 1 5000 one 'x
+                n2 <- grant 1
+                load f for work/1
+            1 loaded work/1 f effects
+                identify one('x) of n2 for work/1
+            2 identified work/1 t
+                fetch code and all below for work/1, perhaps from n2
+            3 fetched work/1 0
+                persist t begins, Disk for work/1
+            4 persisted work/1
+                start one('x) for work/1, of n2
+            5 exited work/1 r
+                sign Ok("r") for work/1
+            6 signed work/1
+                index r
+                persist t gave r, Disk for work/1
+            7 persisted work/1
+                n2 <- outcome 1 r
+            8 from n2 settled 1
+            9 from n2 claim 2 5000 one 'x
+                n2 <- grant 2
+                identify one('x) of n2 for work/2
+            10 identified work/2 t
+                n2 <- outcome 2 r
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_with_effects_that_was_lost_is_not_run_again() {
+    check(
+        &with(
+            ALONE,
+            "0 restored begun:t:0
+            1 from n2 claim 1 5000 one 'x
+            2 loaded work/1 f effects
+            3 identified work/1 t
+            4 from n2 claim 2 5000 one 'y
+            5 identified work/2 u
+            6 fetched work/2 0
+            7 persisted work/2
+            8 exited work/2 !disk
+            9 persisted work/2",
+        ),
+        expect![[r#"
+            0 restored begun:t:0
+            1 from n2 claim 1 5000 one 'x
+                n2 <- grant 1
+                load f for work/1
+            2 loaded work/1 f effects
+                identify one('x) of n2 for work/1
+            3 identified work/1 t
+                n2 <- outcome 1 MayHaveRun: the work may have run: an earlier run of this task began, and its end is not known
+            4 from n2 claim 2 5000 one 'y
+                n2 <- grant 2
+                identify one('y) of n2 for work/2
+            5 identified work/2 u
+                fetch code and all below for work/2, perhaps from n2
+            6 fetched work/2 0
+                persist u begins, Disk for work/2
+            7 persisted work/2
+                start one('y) for work/2, of n2
+            8 exited work/2 !disk
+                persist u gave MayHaveRun: the work may have run: the disk is full, Disk for work/2
+            9 persisted work/2
+                n2 <- outcome 2 MayHaveRun: the work may have run: the disk is full
+        "#]],
+    );
+}
+
+#[test]
+fn a_run_with_effects_that_never_began_may_begin_later() {
+    check(
+        &with(
+            ALONE,
+            "0 from n2 claim 1 5000 one 'x
+            1 loaded work/1 f effects
+            2 identified work/1 t
+            3 from n2 claim 2 5000 one 'x
+            4 identified work/2 t
+            5 fetched work/1 0
+            6 from n2 cancel 1
+            7 persisted work/1
+            8 from n2 claim 3 5000 one 'x
+            9 identified work/3 t
+            10 fetched work/3 0
+            11 persisted work/3 !disk",
+        ),
+        expect![[r#"
+            0 from n2 claim 1 5000 one 'x
+                n2 <- grant 1
+                load f for work/1
+            1 loaded work/1 f effects
+                identify one('x) of n2 for work/1
+            2 identified work/1 t
+                fetch code and all below for work/1, perhaps from n2
+            3 from n2 claim 2 5000 one 'x
+                n2 <- grant 2
+                identify one('x) of n2 for work/2
+            4 identified work/2 t
+                n2 <- outcome 2 MayHaveRun: the work may have run: it is about to run for an earlier request
+            5 fetched work/1 0
+                persist t begins, Disk for work/1
+            6 from n2 cancel 1
+                persist t forgotten, Os
+            7 persisted work/1
+            8 from n2 claim 3 5000 one 'x
+                n2 <- grant 3
+                identify one('x) of n2 for work/3
+            9 identified work/3 t
+                persist t begins, Disk for work/3
+            10 fetched work/3 0
+            11 persisted work/3 !disk
+                persist t forgotten, Os
+                n2 <- outcome 3 NodeFailed: a node failed: the disk is full
+        "#]],
+    );
+}
+
+#[test]
+fn a_call_with_effects_goes_to_one_executor_and_to_no_other_once_it_was_asked() {
+    check(
+        &with(
+            PEERS,
+            "0 submit 7 5000 one 'x
+            1 loaded call/1 f effects
+            2 from n2 nack 2 1
+            3 from n3 grant 3
+            4 gone n3
+            5 submit 8 5000 one 'y
+            6 loaded call/4 f effects
+            7 from n2 outcome 5 !disk",
+        ),
+        expect![[r#"
+            0 submit 7 5000 one 'x
+                load f for call/1
+            1 loaded call/1 f effects
+                n2 <- claim 2 one('x) within 4999 ms, hints n1
+            2 from n2 nack 2 1
+                n3 <- claim 3 one('x) within 4998 ms, hints n1
+            3 from n3 grant 3
+            4 gone n3
+                n3 <- cancel 3
+                reply 7: MayHaveRun: the work may have run: a node failed: n3 went away
+            5 submit 8 5000 one 'y
+                load f for call/4
+            6 loaded call/4 f effects
+            7 from n2 outcome 5 !disk
+                n2 <- settled 5
+        "#]],
+    );
+}
+
+#[test]
+fn an_accepted_call_with_effects_is_not_begun_by_a_later_life() {
+    check(
+        &with(
+            "0 restored open:h:60000",
+            &with(PEERS, "1 loaded call/1 f effects
+            2 persisted end/1
+            3 ask 7 h"),
+        ),
+        expect![[r#"
+            0 restored open:h:60000
+                load f for call/1
+            1 loaded call/1 f effects
+                persist h ended MayHaveRun: the work may have run: the node that had accepted it began again, Os for end/1
+            2 persisted end/1
+            3 ask 7 h
+                works 7: h MayHaveRun: the work may have run: the node that had accepted it began again
+        "#]],
+    );
+}
