@@ -120,6 +120,9 @@ pub struct Node {
     /// Memory that guests may use together, in MiB.
     #[arg(long, default_value_t = 4096, value_name = "MIB")]
     pub memory_mib: u64,
+    /// Write down what the node's core is told, for `timerose replay`.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// End when stdin closes: for whoever starts nodes and must not leave them behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,

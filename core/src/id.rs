@@ -91,7 +91,7 @@ pub fn cid_of(codec: u64, bytes: &[u8]) -> Cid {
 }
 
 /// One reading of the clocks, taken by whoever drives the core.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Now {
     /// Microseconds since an arbitrary start; never goes back. All time-outs are measured on it.
     pub monotonic_us: u64,

@@ -405,8 +405,7 @@ fn is_spent(outcome: &Result<Ending, Failure>, asked: &Asked) -> bool {
     };
     let stands = matches!(
         outcome,
-        Ok(_)
-            | Err(BadArgument { .. } | FunctionFailed { .. } | LimitExceeded { .. } | MayHaveRun { .. } | Rejected { .. })
+        Ok(_) | Err(BadArgument { .. } | FunctionFailed { .. } | LimitExceeded { .. } | MayHaveRun { .. } | Rejected { .. })
     );
     !memo || !stands
 }

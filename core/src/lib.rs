@@ -35,3 +35,4 @@ mod plan;
 pub mod runner;
 pub mod ledger;
 pub mod node;
+pub mod replay;

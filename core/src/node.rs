@@ -146,7 +146,8 @@ impl Node {
             Input::Submit { request, task, timeout_ms, memo } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let origin = Origin::Request(request);
-                let call = Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again: false };
+                let call =
+                    Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again: false };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {

@@ -86,7 +86,9 @@ impl Runner {
         let Some(job) = self.jobs.get_mut(&id).filter(|job| matches!(job.stage, Stage::Loading)) else { return };
         let checked = function.and_then(|f| {
             if f.determinism == Determinism::Effects {
-                return Err(Failure::Rejected { finding: "a job's tasks may run more than once, and this function has effects".into() });
+                return Err(Failure::Rejected {
+                    finding: "a job's tasks may run more than once, and this function has effects".into(),
+                });
             }
             f.check_call(&job.new.spec.map, 1)?;
             // The last task of a level may be left with any smaller number of results.

@@ -138,11 +138,14 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
         &with(
             "0 restored open:h:60000 ended:e:0:r open:late:0
             0 ask 7",
-            &with(PEERS, "1 loaded call/1 f
+            &with(
+                PEERS,
+                "1 loaded call/1 f
             2 from n2 outcome 2 r
             3 persisted end/3
             4 wait 8 h
-            86400001 tick"),
+            86400001 tick",
+            ),
         ),
         expect![[r#"
             0 restored open:h:60000 ended:e:0:r open:late:0
@@ -424,9 +427,12 @@ fn an_accepted_call_with_effects_is_not_begun_by_a_later_life() {
     check(
         &with(
             "0 restored open:h:60000",
-            &with(PEERS, "1 loaded call/1 f effects
+            &with(
+                PEERS,
+                "1 loaded call/1 f effects
             2 persisted end/1
-            3 ask 7 h"),
+            3 ask 7 h",
+            ),
         ),
         expect![[r#"
             0 restored open:h:60000

@@ -5,6 +5,7 @@ mod content;
 mod error;
 mod jobs;
 mod status;
+mod work;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -43,6 +44,8 @@ struct Api {
 struct Pending {
     calls: Mutex<HashMap<io::Request, oneshot::Sender<Result<io::Answer, Failure>>>>,
     jobs: Mutex<HashMap<io::Request, mpsc::Sender<JobNews>>>,
+    accepts: Mutex<HashMap<io::Request, oneshot::Sender<Result<(), Failure>>>>,
+    works: Mutex<HashMap<io::Request, oneshot::Sender<Vec<io::WorkView>>>>,
 }
 
 /// What is heard of a job.
@@ -75,6 +78,9 @@ fn router(api: Api) -> Router {
         .route("/v1/members", get(status::members))
         .route("/v1/call", post(calls::call))
         .route("/v1/mapreduce", post(jobs::mapreduce))
+        .route("/v1/work", get(work::list))
+        .route("/v1/work/{handle}", get(work::get))
+        .route("/v1/work/{handle}/cancel", post(work::cancel))
         .route("/v1/deploy", post(calls::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
         .route("/v1/receipt/{cid}", get(calls::receipt))
@@ -115,6 +121,16 @@ async fn answer(pending: Arc<Pending>, mut outputs: mpsc::Receiver<Output>) {
             Output::Reply { request, reply } => {
                 if let Some(call) = pending.calls.lock().remove(&request) {
                     let _ = call.send(reply);
+                }
+            }
+            Output::Accepted { request, reply } => {
+                if let Some(accept) = pending.accepts.lock().remove(&request) {
+                    let _ = accept.send(reply);
+                }
+            }
+            Output::Works { request, works } => {
+                if let Some(asked) = pending.works.lock().remove(&request) {
+                    let _ = asked.send(works);
                 }
             }
             Output::Progress { request, progress } => {
@@ -165,6 +181,8 @@ impl Drop for Guard {
         }
         self.api.pending.calls.lock().remove(&self.request);
         self.api.pending.jobs.lock().remove(&self.request);
+        self.api.pending.accepts.lock().remove(&self.request);
+        self.api.pending.works.lock().remove(&self.request);
         let (work, request) = (self.api.ports.work.clone(), self.request);
         tokio::spawn(async move { work.send(Input::Cancel { request }).await });
     }

@@ -26,6 +26,8 @@ pub struct Config {
     pub trust: BTreeSet<NodeId>,
     /// What its executor offers.
     pub offers: Resources,
+    /// Where what the core is told is recorded, for a replay.
+    pub record: Option<PathBuf>,
 }
 
 /// Why a node did not start.

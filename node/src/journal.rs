@@ -1,5 +1,5 @@
-//! The journal driver: what a node remembers beside its blocks. So far: which receipt belongs to a task and to a result,
-//! and the memo.
+//! The journal driver: what a node remembers beside its blocks: which receipt belongs to a task and to a result, the memo,
+//! and in a log of its own what it promised.
 
 use cid::Cid;
 use redb::{Database, ReadableDatabase, TableDefinition};
@@ -13,7 +13,11 @@ use tokio::sync::mpsc;
 use crate::config::StartError;
 use crate::ports::JournalRequest;
 
+mod log;
 mod memo;
+mod promises;
+
+pub(crate) use promises::Promises;
 
 use memo::{Fresh, MEMO, MEMO_AGE, MEMO_MAX};
 

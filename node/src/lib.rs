@@ -7,9 +7,11 @@ mod api;
 mod config;
 mod content;
 mod engine;
+mod frames;
 mod journal;
 mod keys;
 mod ports;
+mod recorder;
 mod run;
 mod signer;
 mod swarm;
@@ -17,4 +19,5 @@ mod wire;
 
 pub use config::{Config, StartError};
 pub use keys::Keys;
+pub use recorder::{Replayed, replay};
 pub use run::{Running, start};

@@ -14,13 +14,15 @@ use timerose_core::id::Now;
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
+use timerose_core::promise::JournalEntry;
 use timerose_core::view::View;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::{Config, StartError};
-use crate::journal::Journal;
+use crate::journal::{Journal, Promises};
 use crate::keys::{Keys, wall_clock};
 use crate::ports::{ApiPorts, Counters, PORT_QUEUE, Requests};
+use crate::recorder::Recorder;
 use crate::{api, content, engine, signer, swarm};
 
 /// Outputs that wait for one driver.
@@ -77,9 +79,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, config.offers, shelf, counters.clone())?;
     let journal = Journal::open(&config.dir)?;
+    let (promises, promised) = Promises::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
-    let node = Node::new(NodeConfig {
+    let core = NodeConfig {
         me: keys.id(),
         epoch: wall_clock().unix_ms,
         region: config.region.clone(),
@@ -88,13 +91,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         offers: config.offers,
         trust: config.trust.clone(),
         join: config.join.clone(),
-    });
+    };
+    let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
+    let node = Node::new(core);
     let (view, view_rx) = watch::channel(node.view());
 
     let (to_swarm, swarm_rx) = queue();
     let (to_content, content_rx) = queue();
     let (to_engine, engine_rx) = queue();
     let (to_journal, journal_rx) = queue();
+    let (to_promises, promises_rx) = queue();
     let (to_signer, signer_rx) = queue();
     let (to_api, api_rx) = queue();
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
@@ -104,6 +110,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     swarm.run(swarm_rx, work.clone(), done.clone());
     engines.run(config.offers.slots, engine_rx, engine_requests, done.clone())?;
     journal.run(journal_rx, journal_requests, done.clone());
+    promises.run(promises_rx, done.clone());
     signer::run(keys.clone(), library.shelf(), signer_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
     let ports = ApiPorts {
@@ -122,13 +129,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         content: Line::new(to_content),
         engine: Line::new(to_engine),
         journal: Line::new(to_journal),
+        promises: Line::new(to_promises),
         signer: Line::new(to_signer),
         api: Line::new(to_api),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let turns =
-        Loop { _lock: lock, node, drivers, view, counters, begin: Instant::now(), out: Vec::new(), published: None, stale: true };
-    let ended = tokio::spawn(turns.run(work_rx, done_rx, stopped));
+    let (begin, out) = (Instant::now(), Vec::new());
+    let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
+    let ended = tokio::spawn(turns.run(promised, work_rx, done_rx, stopped));
     Ok(Running { api, view: view_rx, stop: Some(stop), ended })
 }
 
@@ -184,13 +192,15 @@ struct Drivers {
     content: Line,
     engine: Line,
     journal: Line,
+    promises: Line,
     signer: Line,
     api: Line,
 }
 
 impl Drivers {
-    fn all(&mut self) -> [&mut Line; 6] {
-        [&mut self.swarm, &mut self.content, &mut self.engine, &mut self.journal, &mut self.signer, &mut self.api]
+    fn all(&mut self) -> [&mut Line; 7] {
+        let Drivers { swarm, content, engine, journal, promises, signer, api } = self;
+        [swarm, content, engine, journal, promises, signer, api]
     }
 
     /// Who carries out what.
@@ -207,9 +217,14 @@ impl Drivers {
                 self.content.push(output.clone());
                 self.engine.push(output);
             }
-            Output::Sign { .. } | Output::SignAdvert { .. } => self.signer.push(output),
+            Output::Persist { .. } => self.promises.push(output),
+            Output::Sign { .. } | Output::SignAdvert { .. } | Output::Identify { .. } => self.signer.push(output),
             Output::Index { .. } | Output::Remember { .. } | Output::Recall { .. } => self.journal.push(output),
-            Output::Reply { .. } | Output::Progress { .. } | Output::JobReply { .. } => self.api.push(output),
+            Output::Reply { .. }
+            | Output::Progress { .. }
+            | Output::JobReply { .. }
+            | Output::Accepted { .. }
+            | Output::Works { .. } => self.api.push(output),
         }
     }
 }
@@ -218,6 +233,7 @@ struct Loop {
     /// Held as long as the node runs: one process at a time has a data folder.
     _lock: File,
     node: Node,
+    recorder: Option<Recorder>,
     drivers: Drivers,
     view: watch::Sender<View>,
     counters: Arc<Counters>,
@@ -231,10 +247,13 @@ struct Loop {
 impl Loop {
     async fn run(
         mut self,
+        promised: Vec<JournalEntry>,
         mut work: mpsc::Receiver<Input>,
         mut done: mpsc::Receiver<Input>,
         mut stopped: tokio::sync::oneshot::Receiver<()>,
     ) {
+        // Before anything else, so that nothing is promised twice.
+        self.turn(Input::Restored { entries: promised });
         self.turn(Input::Tick);
         loop {
             let may_take = self.drivers.all().into_iter().all(|line| line.has_room());
@@ -252,7 +271,12 @@ impl Loop {
 
     fn turn(&mut self, input: Input) {
         Counters::count(&self.counters.inputs);
-        self.node.handle(self.now(), input, &mut self.out);
+        let (now, told) = (self.now(), self.recorder.is_some().then(|| input.clone()));
+        self.node.handle(now, input, &mut self.out);
+        if let Some(told) = told {
+            let goes_on = |recorder: &Recorder| recorder.take(now, told, self.out.clone());
+            self.recorder = self.recorder.take().filter(goes_on);
+        }
         let mut out = std::mem::take(&mut self.out);
         for output in out.drain(..) {
             self.drivers.hand_out(output);

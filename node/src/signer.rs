@@ -30,6 +30,9 @@ pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver
                         tickets.push((ticket, Sealed { cid: cid_of(DAG_CBOR, &block), key: receipt.task.memo_key(), bytes }));
                         receipts.push(block);
                     }
+                    Output::Identify { ticket, task, subject } => {
+                        drop(done.blocking_send(Input::Identified { ticket, task: task.id(&subject) }));
+                    }
                     Output::SignAdvert { advert } => match open_verified(&keys.seal(&advert)) {
                         Ok(advert) => drop(done.blocking_send(Input::AdvertSigned { advert })),
                         Err(why) => tracing::error!(%why, "this node's own advert cannot be read back"),

@@ -67,6 +67,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         region: "test".into(),
         trust: BTreeSet::new(),
         offers: Resources { slots: 1, memory: 1 << 30 },
+        record: None,
     };
     let mut running = start(config).await.expect("started");
     let addr = running.addrs().await[0].parse().expect("a multiaddr");

@@ -34,6 +34,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         region: "local".into(),
         trust: BTreeSet::new(),
         offers: Resources { slots: processors(), memory: OWN_MEMORY },
+        record: None,
     };
     let running = runtime.block_on(async {
         let mut running = start(config).await?;
@@ -118,6 +119,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         region: args.region.clone(),
         trust,
         offers: Resources { slots: args.slots.unwrap_or_else(processors), memory: args.memory_mib << 20 },
+        record: args.record.clone(),
     })
 }
 

@@ -19,6 +19,7 @@ const VOCABULARY: &[&str] = &["id", "resources", "record", "failure", "function"
 
 /// The files of the node that are no drivers: any of them may use them, and they use no driver.
 const NODE_SHARED: &[&str] = &[
+    "frames", // frames in files that are appended to: what the journal and the recorder write
     "config", // what a node is told at its start
     "keys",   // its key, and what it checks with those of others
     "ports",  // the narrow handles that the loop gives to drivers

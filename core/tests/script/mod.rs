@@ -282,14 +282,10 @@ impl Player {
                 Input::Accept { request, handle: self.cid(handle), asked, timeout_ms }
             }
             ["ask", request] => Input::Ask { request: number(request), handle: None, wait: false },
-            ["ask", request, handle] => {
-                Input::Ask { request: number(request), handle: Some(self.cid(handle)), wait: false }
-            }
+            ["ask", request, handle] => Input::Ask { request: number(request), handle: Some(self.cid(handle)), wait: false },
             ["wait", request, handle] => Input::Ask { request: number(request), handle: Some(self.cid(handle)), wait: true },
             ["revoke", request, handle] => Input::Revoke { request: number(request), handle: self.cid(handle) },
-            ["restored", ref entries @ ..] => {
-                Input::Restored { entries: entries.iter().map(|word| self.entry(word)).collect() }
-            }
+            ["restored", ref entries @ ..] => Input::Restored { entries: entries.iter().map(|word| self.entry(word)).collect() },
             ["place", request, copies, ref files @ ..] => {
                 let files = files.iter().map(|file| {
                     let cids: Vec<Cid> = file.split(',').map(|block| self.cid(block)).collect();

@@ -44,6 +44,7 @@ pub fn config(dir: &Path, slots: u32, join: Vec<String>, trust: &[NodeId]) -> Co
         region: "bench".into(),
         trust: trust.iter().copied().collect(),
         offers: Resources { slots, memory: 4 << 30 },
+        record: None,
     }
 }
 

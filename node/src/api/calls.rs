@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cid::Cid;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits};
 use timerose_core::io::{Answer, Input};
+use timerose_core::promise::Asked;
 use timerose_core::record;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
 use timerose_engines::CODE_MAX;
@@ -18,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::error::{ApiError, Body};
+use super::work::accept;
 use crate::keys::open_verified;
 use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest, NamedKind};
 
@@ -30,10 +33,13 @@ pub(super) struct CallBody {
     entry: String,
     #[serde(default)]
     args: Vec<ArgBody>,
-    #[serde(default = "half_a_minute")]
-    timeout_ms: u64,
+    timeout_ms: Option<u64>,
     #[serde(default = "yes")]
     memo: bool,
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    detach: bool,
 }
 
 /// The default of a switch.
@@ -41,9 +47,8 @@ pub(super) fn yes() -> bool {
     true
 }
 
-fn half_a_minute() -> u64 {
-    30_000
-}
+/// What a caller who says nothing waits, in milliseconds.
+const WAITED_MS: u64 = 30_000;
 
 /// One argument: `{"cid": …}`, `{"text": …}`, or `{"bytes": [0, 255, …]}`.
 #[derive(Deserialize)]
@@ -66,7 +71,7 @@ pub(super) fn parse_cid(text: &str) -> Result<Cid, ApiError> {
 }
 
 /// `POST /v1/call`
-pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Result<Response, ApiError> {
     let mut args = Vec::with_capacity(body.args.len());
     for arg in body.args {
         args.push(match arg {
@@ -75,15 +80,20 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
             ArgBody::Bytes(bytes) => Arg::Inline(bytes),
         });
     }
-    let task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: 0 };
+    let task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
+    if body.detach {
+        task.check()?;
+        let handle = task.id(&api.ports.view.borrow().me);
+        return accept(&api, handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
+    }
     let request = api.ports.requests.next();
     let (sender, receiver) = oneshot::channel();
     api.pending.calls.lock().insert(request, sender);
     let guard = api.guard(request);
-    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms, memo: body.memo }).await?;
+    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms.unwrap_or(WAITED_MS), memo: body.memo }).await?;
     let answer = receiver.await.map_err(|_| ApiError::ending())?;
     guard.answered();
-    Ok(Json(show_answer(&answer?)))
+    Ok(Json(show_answer(&answer?)).into_response())
 }
 
 fn show_answer(answer: &Answer) -> Value {

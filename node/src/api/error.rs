@@ -27,6 +27,16 @@ impl ApiError {
         ApiError { status: StatusCode::NOT_FOUND, ..ApiError::usage("there is no such route", "docs/api.md lists them") }
     }
 
+    pub fn not_promised(handle: &cid::Cid) -> ApiError {
+        let body = json!({
+            "code": "NotFound",
+            "message": format!("this node has no work {handle}"),
+            "hint": "the node that accepted it keeps the outcome for a day; timerose ps lists what is kept",
+            "cid": handle.to_string(),
+        });
+        ApiError { status: StatusCode::NOT_FOUND, body, retry_after_s: None }
+    }
+
     pub fn foreign_origin() -> ApiError {
         let failure = Failure::Denied {
             rule: "the API serves this host alone".into(),
@@ -58,7 +68,7 @@ impl From<Failure> for ApiError {
             }
             Failure::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
             Failure::Cancelled => StatusCode::CONFLICT,
-            Failure::NodeFailed { .. } => StatusCode::BAD_GATEWAY,
+            Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => StatusCode::BAD_GATEWAY,
         };
         let retry_after_s = match &failure {
             Failure::Overloaded { retry_after_ms } => Some(retry_after_ms.div_ceil(1000)),
@@ -75,7 +85,7 @@ impl From<Failure> for ApiError {
             Failure::LimitExceeded { which, at } => json!({"which": which, "at": at}),
             Failure::DeadlineExceeded { stage } => json!({"stage": stage}),
             Failure::BadArgument { index, wanted, got } => json!({"index": index, "wanted": wanted, "got": got}),
-            Failure::Cancelled | Failure::NodeFailed { .. } => json!({}),
+            Failure::Cancelled | Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => json!({}),
         };
         if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {
             body.extend(more);

@@ -2,38 +2,45 @@
 
 use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures::Stream;
+use cid::Cid;
+use futures::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use timerose_core::failure::Failure;
 use timerose_core::io::Input;
 use timerose_core::job::{FAN_IN, JobDone, JobProgress, JobSpec};
+use timerose_core::promise::Asked;
 use timerose_core::record;
 use timerose_core::view::View;
 use tokio::sync::mpsc;
 
 use super::calls::{ask, parse_cid, show_done, yes};
 use super::error::{ApiError, Body};
-use super::{JobNews, PROGRESS_QUEUE, Shared};
+use super::work::accept;
+use super::{Api, JobNews, PROGRESS_QUEUE, Shared};
 use crate::ports::ContentRequest;
 
-/// The body of a job.
+/// The body of a job: a function and a data set, or the CID of a job that was begun before, through whatever node.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct JobBody {
-    r#fn: String,
-    dataset: String,
+    r#fn: Option<String>,
+    dataset: Option<String>,
     #[serde(default = "map")]
     map: String,
     #[serde(default = "reduce")]
     reduce: String,
+    job: Option<String>,
     #[serde(default = "yes")]
     locality: bool,
-    #[serde(default = "an_hour")]
-    timeout_ms: u64,
+    timeout_ms: Option<u64>,
     #[serde(default = "yes")]
     memo: bool,
+    #[serde(default)]
+    detach: bool,
 }
 
 fn map() -> String {
@@ -44,24 +51,41 @@ fn reduce() -> String {
     "reduce".into()
 }
 
-fn an_hour() -> u64 {
-    3_600_000
+/// How long the user of a job waits who says nothing, in milliseconds.
+const WAITED_MS: u64 = 3_600_000;
+
+/// The job that is asked for, and its CID; its record is kept here.
+async fn job_of(api: &Api, body: &JobBody) -> Result<(Cid, JobSpec), ApiError> {
+    match (&body.job, &body.r#fn, &body.dataset) {
+        (Some(job), None, None) => {
+            let cid = parse_cid(job)?;
+            let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
+            let not_one = |e| Failure::BadArgument { index: 0, wanted: "a job".into(), got: format!("{cid}: {e}") };
+            Ok((cid, record::decode(&block).map_err(not_one)?))
+        }
+        (None, Some(function), Some(dataset)) => {
+            let (function, dataset) = (parse_cid(function)?, parse_cid(dataset)?);
+            let (map, reduce) = (body.map.clone(), body.reduce.clone());
+            let spec = JobSpec { function, dataset, map, reduce, fan_in: FAN_IN };
+            let block = Bytes::from(record::encode(&spec));
+            Ok((ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?, spec))
+        }
+        _ => Err(ApiError::usage("a job is its CID, or a function and a data set", "docs/api.md lists what each route takes")),
+    }
 }
 
-/// `POST /v1/mapreduce`: events `progress`, then one `result` or `error`.
-pub(super) async fn mapreduce(
-    State(api): Shared,
-    Body(body): Body<JobBody>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let (function, dataset) = (parse_cid(&body.r#fn)?, parse_cid(&body.dataset)?);
-    let spec = JobSpec { function, dataset, map: body.map, reduce: body.reduce, fan_in: FAN_IN };
-    let block = Bytes::from(record::encode(&spec));
-    let job = ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?;
+/// `POST /v1/mapreduce`: one event `job`, any number of `progress`, then one `result` or `error`.
+pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> Result<Response, ApiError> {
+    let (job, spec) = job_of(&api, &body).await?;
+    if body.detach {
+        let asked = Asked::Job { spec, locality: body.locality, memo: body.memo };
+        return accept(&api, job, asked, body.timeout_ms).await;
+    }
     let request = api.ports.requests.next();
     let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
     api.pending.jobs.lock().insert(request, news);
     let guard = api.guard(request);
-    let (locality, timeout_ms, memo) = (body.locality, body.timeout_ms, body.memo);
+    let (locality, timeout_ms, memo) = (body.locality, body.timeout_ms.unwrap_or(WAITED_MS), body.memo);
     api.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo }).await?;
     let view = api.ports.view.clone();
     // The guard lives as long as somebody reads: a reader that goes takes the job back.
@@ -84,7 +108,9 @@ pub(super) async fn mapreduce(
             Some((Ok(event), (heard, guard)))
         }
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+    let begun = named("job", &json!({"job": job.to_string()}));
+    let events = futures::stream::once(async move { Ok::<Event, Infallible>(begun) }).chain(events);
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
 fn named(name: &str, data: &Value) -> Event {
