@@ -59,6 +59,12 @@ pub enum Command {
     Abi(Abi),
     /// Call a function on the nearest suitable node; prints the result's CID.
     Call(Call),
+    /// Wait until detached work has ended; prints its result's CID.
+    Wait(Wait),
+    /// Take detached work back.
+    Cancel(Cancel),
+    /// List the detached work that is open, and that ended within a day.
+    Ps(Show),
     /// Map a function over the files of a data set, near where they lie, and reduce the results to one.
     Mapreduce(Mapreduce),
     /// List the members of the mesh.
@@ -69,6 +75,9 @@ pub enum Command {
     Receipt(Receipt),
     /// Run a scenario in the simulator.
     Sim(Sim),
+    /// Tell a fresh node's core what `node --record` wrote, and compare what it decides.
+    #[command(hide = true)]
+    Replay(Replay),
 }
 
 /// `timerose up`
@@ -217,9 +226,51 @@ pub struct Call {
     /// Run it even if the result of an equal call is known.
     #[arg(long)]
     pub no_memo: bool,
-    /// How long to wait, in all: 500ms, 30s, 5m, 1h.
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    /// Tells equal calls apart: a function with effects runs once for each number.
+    #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
+    pub seq: u64,
+    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the node promises to do it.
+    #[arg(long, conflicts_with = "cat")]
+    pub detach: bool,
+    /// How long it may take, in all: 500ms, 30s, 5m, 1h. By default 30s, and 24h with --detach.
+    #[arg(long, value_parser = duration)]
+    pub timeout: Option<std::time::Duration>,
+}
+
+/// `timerose wait`
+#[derive(clap::Args)]
+pub struct Wait {
+    #[command(flatten)]
+    pub show: Show,
+    /// What `--detach` printed.
+    #[arg(value_name = "HANDLE")]
+    pub handle: String,
+    /// Write the result's bytes to stdout instead of its CID.
+    #[arg(long)]
+    pub cat: bool,
+    /// How long to wait: 500ms, 30s, 5m, 1h. The work goes on in any case.
+    #[arg(long, default_value = "24h", value_parser = duration)]
     pub timeout: std::time::Duration,
+}
+
+/// `timerose cancel`
+#[derive(clap::Args)]
+pub struct Cancel {
+    #[command(flatten)]
+    pub show: Show,
+    /// What `--detach` printed.
+    #[arg(value_name = "HANDLE")]
+    pub handle: String,
+}
+
+/// `timerose replay`
+#[derive(clap::Args)]
+pub struct Replay {
+    #[command(flatten)]
+    pub show: Show,
+    /// What `node --record` wrote.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// `timerose mapreduce`
@@ -228,11 +279,14 @@ pub struct Mapreduce {
     #[command(flatten)]
     pub show: Show,
     /// The function's CID.
-    #[arg(value_name = "FN")]
-    pub function: String,
+    #[arg(value_name = "FN", required_unless_present = "resume")]
+    pub function: Option<String>,
     /// The CID of a folder or a file.
-    #[arg(value_name = "DATASET")]
-    pub dataset: String,
+    #[arg(value_name = "DATASET", required_unless_present = "resume")]
+    pub dataset: Option<String>,
+    /// Go on with a job that was begun before, through whatever node: what is done is not run again.
+    #[arg(long, value_name = "JOB", conflicts_with_all = ["function", "dataset", "map", "reduce"])]
+    pub resume: Option<String>,
     /// The entry that takes one file.
     #[arg(long, default_value = "map", value_name = "ENTRY")]
     pub map: String,
@@ -245,9 +299,12 @@ pub struct Mapreduce {
     /// Run every task, even those whose results are known.
     #[arg(long)]
     pub no_memo: bool,
-    /// How long to wait, in all: 30s, 5m, 1h.
-    #[arg(long, default_value = "1h", value_parser = duration)]
-    pub timeout: std::time::Duration,
+    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the node promises to do it.
+    #[arg(long)]
+    pub detach: bool,
+    /// How long it may take, in all: 30s, 5m, 1h. By default 1h, and 24h with --detach.
+    #[arg(long, value_parser = duration)]
+    pub timeout: Option<std::time::Duration>,
 }
 
 /// `timerose receipt`

@@ -1,8 +1,9 @@
 //! The client of a node's HTTP API: a running node's, or that of one started in this process.
 
 use serde_json::Value;
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use timerose_node::Running;
 use ureq::Agent;
@@ -11,6 +12,7 @@ use ureq::{Body, SendBody};
 
 use crate::commands::serve;
 use crate::error::CliError;
+use crate::output::say;
 use crate::paths::api_addrs;
 
 /// How long a running node may take to say that it is there.
@@ -20,32 +22,60 @@ const BUSY_WAIT: Duration = Duration::from_secs(20);
 /// The longest line of an event stream, in bytes.
 const EVENT_MAX: u64 = 16 << 20;
 
-/// A connection to a node.
+/// Nodes that a request may go on through when its own goes away.
+const FAILOVERS_MAX: usize = 8;
+
+/// A connection to a node. When it goes away, requests that may be repeated go on through the next one of the folder.
 pub struct Client {
     agent: Agent,
-    base: String,
+    home: PathBuf,
+    base: RefCell<String>,
+    /// The nodes that went away.
+    lost: RefCell<Vec<String>>,
     /// The node in this process, and what drives it.
     _own: Option<(Running, tokio::runtime::Runtime)>,
+}
+
+/// Whether a request may be sent again when nobody knows what became of it.
+#[derive(Clone, Copy)]
+pub enum Repeat<'a> {
+    /// It comes to the same.
+    Safe,
+    /// Unless this function, which it calls, has effects.
+    Unless(&'a str),
+}
+
+/// Why a request gave nothing.
+pub enum Trouble {
+    /// The node went away.
+    Gone(CliError),
+    /// The node said so.
+    Said(CliError),
+}
+
+impl Trouble {
+    fn into_error(self) -> CliError {
+        match self {
+            Trouble::Gone(error) | Trouble::Said(error) => error,
+        }
+    }
 }
 
 impl Client {
     /// Finds a running node of `home`, or starts one in this process.
     pub fn connect(home: &Path) -> Result<Client, CliError> {
         let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
+        let client = |base: String, own| {
+            let (agent, home, lost) = (agent.clone(), home.to_path_buf(), RefCell::default());
+            Client { agent, home, base: base.into(), lost, _own: own }
+        };
         let begin = Instant::now();
         loop {
-            for addr in api_addrs(home) {
-                let base = format!("http://{addr}");
-                let hello = agent.get(format!("{base}/healthz")).config().timeout_global(Some(HELLO_WAIT)).build().call();
-                if hello.is_ok_and(|response| response.status() == 200) {
-                    return Ok(Client { agent, base, _own: None });
-                }
+            if let Some(base) = api_addrs(home).into_iter().map(base).find(|base| is_there(&agent, base)) {
+                return Ok(client(base, None));
             }
             match serve::start_here(home)? {
-                Some(own) => {
-                    let base = format!("http://{}", own.0.api);
-                    return Ok(Client { agent, base, _own: Some(own) });
-                }
+                Some(own) => return Ok(client(format!("http://{}", own.0.api), Some(own))),
                 // Another command has the folder for a moment, or a node is about to say where it is.
                 None if begin.elapsed() < BUSY_WAIT => std::thread::sleep(Duration::from_millis(100)),
                 None => {
@@ -58,62 +88,125 @@ impl Client {
 
     /// Asks for JSON.
     pub fn get(&self, path: &str) -> Result<Value, CliError> {
-        json(self.agent.get(self.url(path)).call())
+        self.ask(Repeat::Safe, |base| self.get_at(base, path))
+    }
+
+    /// Asks one node for JSON.
+    pub fn get_at(&self, base: &str, path: &str) -> Result<Value, Trouble> {
+        json(self.agent.get(format!("{base}{path}")).call())
     }
 
     /// Sends JSON and waits for JSON.
-    pub fn post(&self, path: &str, body: &Value) -> Result<Value, CliError> {
-        let sent = self.agent.post(self.url(path)).header("content-type", "application/json").send(body.to_string());
-        json(sent)
+    pub fn post(&self, path: &str, body: &Value, repeat: Repeat) -> Result<Value, CliError> {
+        self.ask(repeat, |base| self.post_at(base, path, body))
+    }
+
+    /// Sends JSON to one node and waits for JSON.
+    pub fn post_at(&self, base: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
+        json(self.agent.post(format!("{base}{path}")).header("content-type", "application/json").send(body.to_string()))
     }
 
     /// Opens a file's bytes.
     pub fn read(&self, path: &str) -> Result<impl Read + use<>, CliError> {
-        let response = self.agent.get(self.url(path)).call().map_err(gone)?;
-        if response.status() != 200 {
-            return Err(refused(response));
-        }
+        let response = self.ask(Repeat::Safe, |base| {
+            let response = self.agent.get(format!("{base}{path}")).call().map_err(gone)?;
+            if response.status() == 200 { Ok(response) } else { Err(refused(response)) }
+        })?;
         Ok(response.into_body().into_with_config().limit(u64::MAX).reader())
     }
 
-    /// Sends JSON and follows the events until the result; `progress` sees what comes before.
-    pub fn follow(&self, path: &str, body: &Value, progress: impl FnMut(&Value)) -> Result<Value, CliError> {
-        let sent = self.agent.post(self.url(path)).header("content-type", "application/json").send(body.to_string());
-        events(sent.map_err(gone)?, progress)
+    /// Sends JSON and follows the events until the result; `news` sees what comes before, by its name.
+    pub fn follow(
+        &self,
+        path: &str,
+        body: &Value,
+        repeat: Repeat,
+        mut news: impl FnMut(&str, &Value),
+    ) -> Result<Value, CliError> {
+        self.ask(repeat, |base| {
+            let request = self.agent.post(format!("{base}{path}")).header("content-type", "application/json");
+            events(request.send(body.to_string()).map_err(gone)?, &mut news)
+        })
     }
 
     /// Sends bytes and waits for JSON.
     pub fn upload(&self, path: &str, kind: &str, body: SendBody<'_>) -> Result<Value, CliError> {
-        json(self.agent.post(self.url(path)).header("content-type", kind).send(body))
+        let url = format!("{}{path}", self.base.borrow());
+        json(self.agent.post(url).header("content-type", kind).send(body)).map_err(Trouble::into_error)
     }
 
-    fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.base)
+    /// The nodes of the folder that answer; only the one in this process where there is one.
+    pub fn bases(&self) -> Vec<String> {
+        if self._own.is_some() {
+            return vec![self.base.borrow().clone()];
+        }
+        api_addrs(&self.home).into_iter().map(base).filter(|base| is_there(&self.agent, base)).collect()
+    }
+
+    /// Tries the node in use, and further ones as long as each goes away and the request may be repeated.
+    fn ask<T>(&self, repeat: Repeat, mut attempt: impl FnMut(&str) -> Result<T, Trouble>) -> Result<T, CliError> {
+        loop {
+            let base = self.base.borrow().clone();
+            let error = match attempt(&base) {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Said(error)) => return Err(error),
+                Err(Trouble::Gone(error)) => error,
+            };
+            let Some(next) = self.next(&base) else { return Err(error) };
+            if let Repeat::Unless(function) = repeat {
+                let abi = self.get_at(&next, &format!("/v1/abi/{function}")).map_err(Trouble::into_error)?;
+                if abi["determinism"] == "effects" {
+                    return Err(CliError::may_have_run(format!("the node at {base} went away")));
+                }
+            }
+            say(&format!("the node at {base} went away; going on through {next}"));
+            self.base.replace(next);
+        }
+    }
+
+    /// The node to go on through when this one is gone.
+    fn next(&self, gone: &str) -> Option<String> {
+        let mut lost = self.lost.borrow_mut();
+        lost.push(gone.to_string());
+        if lost.len() > FAILOVERS_MAX {
+            return None;
+        }
+        self.bases().into_iter().find(|base| !lost.contains(base))
     }
 }
 
-fn gone(error: ureq::Error) -> CliError {
-    CliError::unavailable(format!("the node did not answer: {error}"), "is it still running? its log may say more")
+fn base(addr: String) -> String {
+    format!("http://{addr}")
 }
 
-fn refused(mut response: Response<Body>) -> CliError {
+/// Whether a node answers there.
+fn is_there(agent: &Agent, base: &str) -> bool {
+    let hello = agent.get(format!("{base}/healthz")).config().timeout_global(Some(HELLO_WAIT)).build().call();
+    hello.is_ok_and(|response| response.status() == 200)
+}
+
+fn gone(error: ureq::Error) -> Trouble {
+    Trouble::Gone(CliError::unavailable(format!("the node did not answer: {error}"), "is it still running? its log may say more"))
+}
+
+fn refused(mut response: Response<Body>) -> Trouble {
     let status = response.status();
-    match response.body_mut().read_json::<Value>() {
+    Trouble::Said(match response.body_mut().read_json::<Value>() {
         Ok(body) if body["code"].is_string() => CliError::from_api(&body),
         _ => CliError::unavailable(format!("the node answered {status}"), "is this a TimeRose node of the same version?"),
-    }
+    })
 }
 
-fn json(answer: Result<Response<Body>, ureq::Error>) -> Result<Value, CliError> {
+fn json(answer: Result<Response<Body>, ureq::Error>) -> Result<Value, Trouble> {
     let mut response = answer.map_err(gone)?;
-    if response.status() != 200 {
+    if !response.status().is_success() {
         return Err(refused(response));
     }
     response.body_mut().with_config().limit(u64::MAX).read_json().map_err(gone)
 }
 
-/// Reads server-sent events: `progress` ones, then a `result` or an `error`.
-fn events(response: Response<Body>, mut progress: impl FnMut(&Value)) -> Result<Value, CliError> {
+/// Reads server-sent events: `job` and `progress`, then a `result` or an `error`.
+fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value)) -> Result<Value, Trouble> {
     if response.status() != 200 {
         return Err(refused(response));
     }
@@ -122,19 +215,22 @@ fn events(response: Response<Body>, mut progress: impl FnMut(&Value)) -> Result<
     loop {
         line.clear();
         let read = reader.by_ref().take(EVENT_MAX).read_line(&mut line);
-        if read.map_err(|e| CliError::unavailable(format!("the node broke off: {e}"), "call again"))? == 0 {
-            return Err(CliError::unavailable("the node went away before the end", "call again; what is done is kept"));
+        // A node that is killed may break off as well as end.
+        if read.unwrap_or(0) == 0 {
+            let gone = CliError::unavailable("the node went away before the end", "call again; what is done is kept");
+            return Err(Trouble::Gone(gone));
         }
         if let Some(name) = line.strip_prefix("event:") {
             kind = name.trim().to_string();
         } else if let Some(data) = line.strip_prefix("data:") {
             let data: Value = serde_json::from_str(data.trim()).map_err(|e| {
-                CliError::unavailable(format!("the node sent no JSON: {e}"), "is this a node of the same version?")
+                let what = format!("the node sent no JSON: {e}");
+                Trouble::Said(CliError::unavailable(what, "is this a node of the same version?"))
             })?;
             match kind.as_str() {
-                "progress" => progress(&data),
+                "job" | "progress" => news(&kind, &data),
                 "result" => return Ok(data),
-                _ => return Err(CliError::from_api(&data)),
+                _ => return Err(Trouble::Said(CliError::from_api(&data))),
             }
         }
     }

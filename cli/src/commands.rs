@@ -5,6 +5,7 @@ mod content;
 mod mesh;
 pub mod serve;
 mod sim;
+mod work;
 
 use crate::args::{Args, Command};
 use crate::client::Client;
@@ -14,8 +15,9 @@ use crate::paths::home;
 /// Does what was asked for.
 pub fn run(args: Args) -> Result<(), CliError> {
     let command = match args.command {
-        // The simulator needs no folder.
+        // The simulator and a replay need no folder.
         Command::Sim(sim) => return sim::sim(&sim),
+        Command::Replay(args) => return sim::replay(&args),
         command => command,
     };
     let home = home(args.home)?;
@@ -34,9 +36,12 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Abi(abi) => call::abi(&client, &abi),
         Command::Call(call) => call::call(&client, &call),
         Command::Mapreduce(job) => call::mapreduce(&client, &job),
+        Command::Wait(wait) => work::wait(&client, &wait),
+        Command::Cancel(cancel) => work::cancel(&client, &cancel),
+        Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => call::receipt(&client, &receipt),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),
-        Command::Up(_) | Command::Node(_) | Command::Sim(_) => Ok(()),
+        Command::Up(_) | Command::Node(_) | Command::Sim(_) | Command::Replay(_) => Ok(()),
     }
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use timerose_core::failure::Failure;
 
 use crate::text::plain;
 
@@ -46,6 +47,12 @@ impl CliError {
         CliError { code: "Unavailable".into(), message: message.to_string(), hint: hint.to_string() }
     }
 
+    /// Work with effects was lost on the way.
+    pub fn may_have_run(what: impl Into<String>) -> CliError {
+        let lost = Failure::MayHaveRun { what: what.into() };
+        CliError { code: lost.code().into(), message: lost.to_string(), hint: lost.hint() }
+    }
+
     /// A node's own error, as its API gives it.
     pub fn from_api(body: &Value) -> CliError {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
@@ -74,7 +81,7 @@ impl CliError {
             "NotFound" => 3,
             "Denied" => 4,
             "FunctionFailed" | "LimitExceeded" => 5,
-            "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "Unavailable" | "Cancelled" => 6,
+            "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "MayHaveRun" | "Unavailable" | "Cancelled" => 6,
             _ => 1,
         }
     }

@@ -36,6 +36,8 @@ pub struct Content {
     pub blobs: Vec<Cid>,
     /// What calls may run, in order of size.
     pub callable: Vec<Cid>,
+    /// What runs at most once, where the scenario calls it.
+    pub effectful: Option<Cid>,
     run_us: [u64; 2],
     guest_fails_per_mille: u32,
 }
@@ -50,13 +52,14 @@ impl Content {
             datasets: BTreeMap::new(),
             blobs: Vec::new(),
             callable: Vec::new(),
+            effectful: None,
             run_us: scenario.run_ms.map(|ms| ms * 1000),
             guest_fails_per_mille: scenario.guest_fails_per_mille,
         };
         for memory_mib in [16, 64, 256] {
             // Two nodes hold it, so that one crash does not take it from the mesh.
             let deployer = rng.usize(0..scenario.nodes);
-            let function = content.deploy(memory_mib.min(scenario.memory_mib) << 20, deployer);
+            let function = content.deploy(memory_mib.min(scenario.memory_mib) << 20, Determinism::Pure, deployer);
             content.replicate(function, (deployer + 1) % scenario.nodes);
             content.callable.push(function);
         }
@@ -67,10 +70,15 @@ impl Content {
             content.add(cid, size, rng.usize(0..scenario.nodes));
             content.blobs.push(cid);
         }
+        if scenario.effects > 0 {
+            let function = content.deploy(16 << 20, Determinism::Effects, 0);
+            (1..scenario.nodes).for_each(|node| content.replicate(function, node));
+            content.effectful = Some(function);
+        }
         content
     }
 
-    fn deploy(&mut self, memory: u64, node: usize) -> Cid {
+    fn deploy(&mut self, memory: u64, determinism: Determinism, node: usize) -> Cid {
         let code = cid_of(RAW, format!("code for {memory} bytes").as_bytes());
         let params = || vec![Param { name: "data".into(), kind: "bytes".into() }];
         let entry = |name: &str, variadic| Entry { name: name.into(), params: params(), variadic, result: "bytes".into() };
@@ -78,7 +86,7 @@ impl Content {
             engine: WASM_FAN.into(),
             code,
             entries: vec![entry(RUN, true), entry(MAP, false), entry(REDUCE, true)],
-            determinism: Determinism::Pure,
+            determinism,
             limits: Limits { memory, ..Limits::default() },
             env: BTreeMap::new(),
             mounts: BTreeMap::new(),

@@ -2,6 +2,7 @@
 
 use cid::Cid;
 use timerose_core::failure::Failure;
+use timerose_core::function::Determinism;
 use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
 use timerose_core::message::Message;
@@ -54,6 +55,9 @@ impl World<'_> {
                 self.answer(node, Input::Have { ticket, bits });
             }
             Output::Start { ticket: Ticket::Work(work), function, task, subject } => {
+                if function.determinism == Determinism::Effects {
+                    self.fact(Fact::StartedOnce { node, task: task.id(&subject) });
+                }
                 let fact = Fact::Started { node, work, memory: function.limits.memory, subject: index(&subject) };
                 self.fact(fact);
                 self.begin_run(node, work, &task, &subject);
@@ -76,6 +80,11 @@ impl World<'_> {
                 let kept = at.is_none_or(|at| cids.iter().all(|cid| self.content.has(at, cid)));
                 self.fact(Fact::Placed { node, request, cids, at, kept });
             }
+            Output::Persist { ticket, entry, class } => self.persist(node, ticket, entry, class),
+            Output::Identify { ticket, task, subject } => {
+                self.answer(node, Input::Identified { ticket, task: task.id(&subject) });
+            }
+            output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
             Output::Start { .. } | Output::Index { .. } | Output::Progress { .. } => {}
         }
     }
@@ -98,7 +107,7 @@ impl World<'_> {
     }
 
     /// What a driver's turn takes on this node, in microseconds.
-    fn turn_us(&mut self, node: usize) -> u64 {
+    pub(crate) fn turn_us(&mut self, node: usize) -> u64 {
         self.delays.u64(50..500) * self.hosts[node].times
     }
 

@@ -21,6 +21,19 @@ pub enum Truth {
     Missing(Cid),
 }
 
+/// What became of detached work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It has not ended.
+    Open,
+    /// It has this result.
+    Gave(Cid),
+    /// Its guest failed.
+    Fails,
+    /// Another failure, by its code.
+    Lost(&'static str),
+}
+
 /// A reply is owed for this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
@@ -130,6 +143,49 @@ pub enum Fact {
         memory: u64,
         /// Whose work it is.
         subject: usize,
+    },
+    /// An engine was started for a task with effects.
+    StartedOnce {
+        /// Where.
+        node: usize,
+        /// The TaskId.
+        task: Cid,
+    },
+    /// A user asked for work without waiting for it.
+    Detached {
+        /// Which node.
+        node: usize,
+        /// The request.
+        request: u64,
+        /// The work's handle.
+        handle: Cid,
+        /// What should come of it.
+        truth: Truth,
+    },
+    /// Work was accepted, or refused with a failure of this code.
+    Accepted {
+        /// By whom.
+        node: usize,
+        /// The request.
+        request: u64,
+        /// Whether.
+        accepted: Result<(), &'static str>,
+    },
+    /// All that a node promised and has not forgotten.
+    Promised {
+        /// Which.
+        node: usize,
+        /// By handle.
+        works: Vec<(Cid, Kept)>,
+    },
+    /// A node's state was compared with its journal: when it began, or when nothing was on its way.
+    Restored {
+        /// Which.
+        node: usize,
+        /// Entries of its journal.
+        entries: usize,
+        /// Whether they say the same.
+        same: bool,
     },
     /// An engine ended, by itself or because it was stopped.
     Ended {

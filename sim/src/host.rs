@@ -9,6 +9,7 @@ use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::io::{Memo, Ticket};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
+use timerose_core::promise::{JournalEntry, Key};
 use timerose_core::record::open;
 use timerose_core::resources::Resources;
 use timerose_core::task::Receipt;
@@ -30,6 +31,9 @@ pub(crate) struct Host {
     pub errands: BTreeMap<Ticket, u64>,
     /// The sealed receipts that it remembers, by memo key: on its disk.
     pub memo: BTreeMap<Cid, Vec<u8>>,
+    /// What it promised, as it stands on its disk; and when the last entry on its way will be written.
+    pub journal: BTreeMap<Key, JournalEntry>,
+    pub written_at: u64,
     /// What runs here, by the work's number; true once it was told to stop.
     pub runs: BTreeMap<u64, bool>,
 }
@@ -44,6 +48,8 @@ impl Host {
             wake_at: None,
             errands: BTreeMap::new(),
             memo: BTreeMap::new(),
+            journal: BTreeMap::new(),
+            written_at: 0,
             runs: BTreeMap::new(),
         }
     }
@@ -53,6 +59,15 @@ impl Host {
         self.life += 1;
         self.node = Some(Node::new(config));
         self.wake_at = None;
+    }
+
+    /// An entry is on the disk.
+    pub fn write(&mut self, entry: JournalEntry) {
+        let key = entry.key();
+        match entry.is_live() {
+            true => drop(self.journal.insert(key, entry)),
+            false => drop(self.journal.remove(&key)),
+        }
     }
 
     /// The process is killed.

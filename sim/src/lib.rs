@@ -16,6 +16,7 @@ mod host;
 pub mod world;
 mod driver;
 mod load;
+mod promises;
 pub mod run;
 
 pub use report::{Report, Violation};

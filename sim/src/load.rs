@@ -31,6 +31,15 @@ impl World<'_> {
             let at = 1_000_000 + call * every + self.load.u64(0..=every);
             self.at(at, Event::Call { calm: false });
         }
+        let spread = 1_000_000..self.scenario.safety_ms.max(1001) * 1000;
+        for _ in 0..self.scenario.detached {
+            let at = self.load.u64(spread.clone());
+            self.at(at, Event::Detach);
+        }
+        for _ in 0..self.scenario.effects {
+            let at = self.load.u64(spread.clone());
+            self.at(at, Event::CallOnce { calm: false });
+        }
         for files in self.scenario.jobs.clone() {
             let at = self.load.u64(1_000_000..3_000_000);
             self.at(at, Event::Job { files, calm: false, again: false });
@@ -50,6 +59,10 @@ impl World<'_> {
         for _ in 0..self.scenario.last_calls {
             let at = self.now + self.load.u64(0..10_000_000);
             self.at(at, Event::Call { calm: true });
+        }
+        for _ in 0..self.scenario.effects.min(self.scenario.last_calls) {
+            let at = self.now + self.load.u64(0..10_000_000);
+            self.at(at, Event::CallOnce { calm: true });
         }
         if let Some(&files) = self.scenario.jobs.first() {
             self.at(self.now, Event::Job { files, calm: true, again: false });

@@ -62,6 +62,12 @@ pub struct Scenario {
     pub blobs: u64,
     /// How large they are.
     pub blob_kib: [u64; 2],
+    /// Detached calls of the safety phase, spread over it.
+    pub detached: u64,
+    /// Calls of a function with effects in the safety phase, spread over it; a few more in the liveness phase.
+    pub effects: u64,
+    /// Writes in a thousand to a journal right before or after which the process dies, to begin again after a while.
+    pub persist_crashes_per_mille: u32,
     /// The map-reduce jobs of the safety phase, by their number of files; the liveness phase repeats the first.
     pub jobs: Vec<u64>,
     /// What a job's user waits.
@@ -117,6 +123,9 @@ impl Default for Scenario {
             missing_per_mille: 0,
             blobs: 16,
             blob_kib: [64, 4096],
+            detached: 0,
+            effects: 0,
+            persist_crashes_per_mille: 0,
             jobs: Vec::new(),
             job_timeout_ms: 120_000,
             locality: true,

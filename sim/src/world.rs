@@ -9,6 +9,7 @@ use timerose_core::id::Now;
 use timerose_core::io::{Exit, Input, Ticket};
 use timerose_core::job::JobSpec;
 use timerose_core::message::Message;
+use timerose_core::promise::JournalEntry;
 use timerose_core::record::open;
 use timerose_core::task::Task;
 
@@ -75,10 +76,16 @@ pub(crate) enum Event {
     Dialled { from: usize, life: u32, to: usize },
     /// A side notices that its connection broke.
     Notice(Notice),
+    /// An entry is written to a journal.
+    Persist { node: usize, life: u32, ticket: Option<Ticket>, entry: JournalEntry },
     /// A node wants its tick.
     Wake { node: usize, life: u32 },
     /// Somebody makes a call.
     Call { calm: bool },
+    /// Somebody makes a call and does not wait for it.
+    Detach,
+    /// Somebody calls a function with effects.
+    CallOnce { calm: bool },
     /// Somebody begins a job of so many files.
     Job { files: u64, calm: bool, again: bool },
     /// Somebody imports a few files.
@@ -201,7 +208,10 @@ impl<'a> World<'a> {
                 }
             }
             Event::Wake { node, life } => self.wake(node, life),
+            Event::Persist { node, life, ticket, entry } => self.persisted(node, life, ticket, entry),
             Event::Call { calm } => self.call(calm),
+            Event::Detach => self.detach(),
+            Event::CallOnce { calm } => self.call_once(calm),
             Event::Job { files, calm, again } => self.job(files, calm, again),
             Event::Import => self.import(),
             Event::TakeBack { node, life, request } => {
@@ -306,6 +316,7 @@ impl<'a> World<'a> {
         self.hosts[node].start(config(&self.scenario, node, epoch));
         let life = self.hosts[node].life;
         self.step(node, format!("life {life} begins"));
+        self.restore(node);
         self.give(node, life, Input::Tick);
         self.give(node, life, Input::Listening { addrs: vec![address(node)] });
     }
@@ -356,6 +367,7 @@ impl<'a> World<'a> {
         self.hurry();
         self.scenario.engine_fails_per_mille = 0;
         self.scenario.cancel_per_mille = 0;
+        self.scenario.persist_crashes_per_mille = 0;
         for node in 0..self.hosts.len() {
             self.hosts[node].times = 1;
             self.start(node);
@@ -386,6 +398,7 @@ impl<'a> World<'a> {
 
     /// Ends the run: what is left, the laws' last word, the report.
     pub fn finish(mut self) -> Result<Report, Violation> {
+        self.settle_promises();
         for node in 0..self.hosts.len() {
             let tables = self.hosts[node].node.as_ref().map(|node| node.residue()).unwrap_or_default();
             self.fact(Fact::Left { node, tables });
@@ -446,9 +459,16 @@ fn brief(input: &Input) -> String {
         Input::Fetched { ticket, bytes } => write!(line, "fetched {ticket:?} {bytes:?}"),
         Input::Listed { ticket, files } => write!(line, "listed {ticket:?} {:?}", files.as_ref().map(Vec::len)),
         Input::Exited { ticket, exit, .. } => write!(line, "exited {ticket:?} {:?}", exit.as_ref().map(|e| e.usage.run_us)),
-        other @ (Input::Tick | Input::Cancel { .. } | Input::Listening { .. } | Input::Have { .. }) => {
-            write!(line, "{other:?}")
-        }
+        Input::Restored { entries } => write!(line, "restored {} entries", entries.len()),
+        Input::Accept { request, handle, .. } => write!(line, "accept {request} {handle}"),
+        Input::Persisted { ticket, result } => write!(line, "persisted {ticket:?} {}", result.is_ok()),
+        other @ (Input::Tick
+        | Input::Cancel { .. }
+        | Input::Listening { .. }
+        | Input::Have { .. }
+        | Input::Ask { .. }
+        | Input::Revoke { .. }
+        | Input::Identified { .. }) => write!(line, "{other:?}"),
         Input::AdvertSigned { advert } => write!(line, "advert {}", advert.seq),
     };
     written.expect("a string takes everything");

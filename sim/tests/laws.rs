@@ -9,10 +9,10 @@ use timerose_core::io::Answer;
 use timerose_core::job::{JobDone, JobProgress, NodeShare};
 use timerose_core::task::{Done, Usage};
 use timerose_sim::check::{
-    AllEnd, Breach, Capacity, Digest, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered, RightResult, SettledOnce,
-    Trust, WholeAgain,
+    AcceptedIsKept, AllEnd, Breach, Capacity, Digest, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered,
+    RightResult, RunsOnce, SettledOnce, Trust, WholeAgain,
 };
-use timerose_sim::fact::{Asked, Fact, Truth};
+use timerose_sim::fact::{Asked, Fact, Kept, Truth};
 
 fn cid(name: &str) -> Cid {
     cid_of(RAW, name.as_bytes())
@@ -184,6 +184,33 @@ fn a_lost_block_is_seen() {
     fires(PlacedIsKept::default(), &then(&[put(&cids, Some(2), true)]), "at one node");
     fires(PlacedIsKept::default(), &then(&[put(&cids, Some(3), true), put(&cids, Some(4), true)]), "a place too many");
     fires(PlacedIsKept::default(), &[ask, put(&cids, None, true), put(&cids, None, true)], "lacks a place");
+}
+
+#[test]
+fn work_that_was_accepted_and_lost_is_seen() {
+    let truth = Truth::Gives { task: cid("task"), result: cid("result") };
+    let asked = Fact::Detached { node: 1, request: 7, handle: cid("work"), truth };
+    let answer = |accepted| Fact::Accepted { node: 1, request: 7, accepted };
+    let kept = |works: &[Kept]| Fact::Promised { node: 1, works: works.iter().map(|kept| (cid("work"), *kept)).collect() };
+    let law = AcceptedIsKept::default;
+    holds(law(), &[asked.clone(), answer(Ok(())), Fact::Crashed { node: 1 }, kept(&[Kept::Gave(cid("result"))])]);
+    // What was not acknowledged is no promise.
+    holds(law(), &[asked.clone(), Fact::Crashed { node: 1 }, kept(&[])]);
+    holds(law(), &[asked.clone(), answer(Err("Overloaded")), kept(&[])]);
+    for works in [&[][..], &[Kept::Open], &[Kept::Gave(cid("other"))], &[Kept::Fails], &[Kept::Lost("NodeFailed")]] {
+        fires(law(), &[asked.clone(), answer(Ok(())), kept(works)], "was accepted");
+    }
+    fires(law(), &[asked, answer(Err("NodeFailed"))], "was answered with");
+    let compared = |same| Fact::Restored { node: 1, entries: 3, same };
+    holds(law(), &[compared(true)]);
+    fires(law(), &[compared(false)], "3 entries");
+}
+
+#[test]
+fn a_second_run_with_effects_is_seen() {
+    let start = |node, task| Fact::StartedOnce { node, task: cid(task) };
+    holds(RunsOnce::default(), &[start(1, "a"), start(1, "b"), start(2, "c")]);
+    fires(RunsOnce::default(), &[start(1, "a"), Fact::Crashed { node: 1 }, start(2, "a")], "runs again");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use timerose_core::task::INLINE_MAX;
 
 use super::content::{cat, upload};
 use crate::args::{Abi, Call, Deploy, Format, Mapreduce, Receipt};
-use crate::client::Client;
+use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::{say, show};
 use crate::progress;
@@ -27,7 +27,7 @@ pub fn deploy(client: &Client, args: &Deploy) -> Result<(), CliError> {
         }
     };
     let code = upload(client, &args.file, None)?;
-    let function = client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}))?;
+    let function = client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}), Repeat::Safe)?;
     show(args.show.output, &function, || text(&function["function"]))
 }
 
@@ -93,15 +93,19 @@ fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
 /// `timerose call`
 pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
     let given: Result<Vec<Value>, CliError> = args.args.iter().map(|typed| argument(client, typed)).collect();
-    let timeout_ms = args.timeout.as_millis() as u64;
     let body = json!({
         "fn": args.function,
         "entry": args.entry,
         "args": given?,
-        "timeout_ms": timeout_ms,
+        "timeout_ms": args.timeout.map(|timeout| timeout.as_millis() as u64),
         "memo": !args.no_memo,
+        "seq": args.seq,
+        "detach": args.detach,
     });
-    let answer = client.post("/v1/call", &body)?;
+    let answer = client.post("/v1/call", &body, Repeat::Unless(&args.function))?;
+    if args.detach {
+        return show(args.show.output, &answer, || text(&answer["handle"]));
+    }
     if args.cat {
         return cat(client, answer["result"].as_str().unwrap_or_default());
     }
@@ -119,17 +123,36 @@ pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
 
 /// `timerose mapreduce`
 pub fn mapreduce(client: &Client, args: &Mapreduce) -> Result<(), CliError> {
-    let bar = progress::job();
-    let body = json!({
-        "fn": args.function,
-        "dataset": args.dataset,
-        "map": args.map,
-        "reduce": args.reduce,
+    let mut body = json!({
         "locality": !args.no_locality,
         "memo": !args.no_memo,
-        "timeout_ms": args.timeout.as_millis() as u64,
+        "timeout_ms": args.timeout.map(|timeout| timeout.as_millis() as u64),
+        "detach": args.detach,
     });
-    let done = client.follow("/v1/mapreduce", &body, |event| progress::update_job(&bar, event));
+    match &args.resume {
+        Some(job) => body["job"] = json!(job),
+        None => {
+            for (name, value) in [("fn", &args.function), ("dataset", &args.dataset)] {
+                body[name] = json!(value);
+            }
+            (body["map"], body["reduce"]) = (json!(args.map), json!(args.reduce));
+        }
+    }
+    // A job's functions have no effects: it may be asked for again through any node.
+    if args.detach {
+        let answer = client.post("/v1/mapreduce", &body, Repeat::Safe)?;
+        return show(args.show.output, &answer, || text(&answer["handle"]));
+    }
+    let bar = progress::job();
+    let mut known = Value::Null;
+    let done = client.follow("/v1/mapreduce", &body, Repeat::Safe, |name, news| match name {
+        "job" if known != news["job"] => {
+            known = news["job"].clone();
+            bar.suspend(|| say(&format!("job {}", text(&known))));
+        }
+        "job" => {}
+        _ => progress::update_job(&bar, news),
+    });
     bar.finish_and_clear();
     let done = done?;
     if args.show.output == Format::Table {

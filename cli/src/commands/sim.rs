@@ -1,10 +1,10 @@
-//! `sim`: a scenario, played in virtual time.
+//! `sim`: a scenario, played in virtual time. `replay`: a recording of a real node, told to a fresh one.
 
 use serde_json::json;
 use std::time::{SystemTime, UNIX_EPOCH};
 use timerose_sim::{Scenario, run};
 
-use crate::args::Sim;
+use crate::args::{Replay, Sim};
 use crate::error::CliError;
 use crate::output::{say, show};
 
@@ -43,4 +43,16 @@ pub fn sim(args: &Sim) -> Result<(), CliError> {
         "events": report.events,
     });
     show(args.show.output, &shown, || report.to_string())
+}
+
+/// `timerose replay`
+pub fn replay(args: &Replay) -> Result<(), CliError> {
+    let name = args.file.display();
+    let replayed = timerose_node::replay(&args.file).map_err(|why| CliError::io(name, why))?;
+    if let Some((turn, how)) = replayed.differs {
+        let message = format!("turn {turn} comes out otherwise: {how}");
+        return Err(CliError { code: "Violation".into(), message, hint: String::new() });
+    }
+    let shown = json!({"turns": replayed.turns});
+    show(args.show.output, &shown, || format!("{} turns, each as it was", replayed.turns))
 }

@@ -3,6 +3,7 @@
 use crate::fact::Fact;
 use crate::scenario::Scenario;
 
+mod accepted_is_kept;
 mod all_end;
 mod capacity;
 mod digest;
@@ -12,10 +13,12 @@ mod nothing_is_left;
 mod placed_is_kept;
 mod remembered;
 mod right_result;
+mod runs_once;
 mod settled_once;
 mod trust;
 mod whole_again;
 
+pub use accepted_is_kept::AcceptedIsKept;
 pub use all_end::AllEnd;
 pub use capacity::Capacity;
 pub use digest::Digest;
@@ -25,6 +28,7 @@ pub use nothing_is_left::NothingIsLeft;
 pub use placed_is_kept::PlacedIsKept;
 pub use remembered::Remembered;
 pub use right_result::RightResult;
+pub use runs_once::RunsOnce;
 pub use settled_once::SettledOnce;
 pub use trust::Trust;
 pub use whole_again::WholeAgain;
@@ -69,6 +73,8 @@ pub fn laws(scenario: &Scenario) -> Vec<Box<dyn Law>> {
         Box::new(Capacity::new(scenario.slots, scenario.memory_mib << 20)),
         Box::new(Trust::new(scenario.nodes - scenario.strangers)),
         Box::new(PlacedIsKept::default()),
+        Box::new(AcceptedIsKept::default()),
+        Box::new(RunsOnce::default()),
         Box::new(NoSpin::default()),
         Box::new(WholeAgain),
         Box::new(AllEnd::default()),

@@ -48,7 +48,8 @@ impl RightResult {
                     | Failure::NoExecutor { .. }
                     | Failure::Overloaded { .. }
                     | Failure::DeadlineExceeded { .. }
-                    | Failure::NodeFailed { .. },
+                    | Failure::NodeFailed { .. }
+                    | Failure::MayHaveRun { .. },
                 ),
                 _,
             ) => !asked.calm,
