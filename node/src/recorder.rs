@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use timerose_core::id::Now;
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
@@ -21,7 +22,18 @@ const QUEUE: usize = 4096;
 
 /// Writes turns on a thread of its own.
 pub(crate) struct Recorder {
-    queue: SyncSender<(Now, Input, Vec<Output>)>,
+    /// Closed before the thread is waited for.
+    queue: Option<SyncSender<(Now, Input, Vec<Output>)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Recorder {
+    /// What was taken is written.
+    fn drop(&mut self) {
+        self.queue = None;
+        // A thread that panicked has said so.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
 }
 
 impl Recorder {
@@ -34,7 +46,7 @@ impl Recorder {
         file.write_all(&bytes).map_err(fail)?;
         let (queue, turns) = sync_channel::<(Now, Input, Vec<Output>)>(QUEUE);
         let shown = path.display().to_string();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             for (now, input, outputs) in turns {
                 let turn = Turn { now, input, outputs: digest(&outputs) };
                 bytes.clear();
@@ -44,12 +56,12 @@ impl Recorder {
                 }
             }
         });
-        Ok(Recorder { queue })
+        Ok(Recorder { queue: Some(queue), thread: Some(thread) })
     }
 
     /// Takes a turn; says whether the recording goes on.
     pub fn take(&self, now: Now, input: Input, outputs: Vec<Output>) -> bool {
-        let taken = self.queue.try_send((now, input, outputs)).is_ok();
+        let taken = self.queue.as_ref().is_some_and(|queue| queue.try_send((now, input, outputs)).is_ok());
         if !taken {
             tracing::error!("the recording has ended: its file is too slow or full; what was written can be replayed");
         }
