@@ -229,7 +229,7 @@ pub struct Call {
     /// Tells equal calls apart: a function with effects runs once for each number.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub seq: u64,
-    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the node promises to do it.
+    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the running node has promised to do it.
     #[arg(long, conflicts_with = "cat")]
     pub detach: bool,
     /// How long it may take, in all: 500ms, 30s, 5m, 1h. By default 30s, and 24h with --detach.
@@ -299,7 +299,7 @@ pub struct Mapreduce {
     /// Run every task, even those whose results are known.
     #[arg(long)]
     pub no_memo: bool,
-    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the node promises to do it.
+    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the running node has promised to do it.
     #[arg(long)]
     pub detach: bool,
     /// How long it may take, in all: 30s, 5m, 1h. By default 1h, and 24h with --detach.

@@ -143,6 +143,14 @@ impl Client {
         api_addrs(&self.home).into_iter().map(base).filter(|base| is_there(&self.agent, base)).collect()
     }
 
+    /// Checks that there is a node that does the work when this command has ended.
+    pub fn outlives_us(&self) -> Result<(), CliError> {
+        match self._own {
+            None => Ok(()),
+            Some(_) => Err(CliError::unavailable("no node is running that would do the work", "start one with timerose node")),
+        }
+    }
+
     /// Tries the node in use, and further ones as long as each goes away and the request may be repeated.
     fn ask<T>(&self, repeat: Repeat, mut attempt: impl FnMut(&str) -> Result<T, Trouble>) -> Result<T, CliError> {
         loop {

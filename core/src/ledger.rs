@@ -25,8 +25,12 @@ pub const OPEN_BYTES_MAX: usize = 64 << 20;
 pub const KEPT_MS: u64 = 24 * 3600 * 1000;
 /// Work that is handed to the scheduler and the runner at the same time, so that it does not fill their queues.
 const UNDER_WAY_MAX: usize = 256;
-/// Those who wait for outcomes at the same time; further ones are told at once how far it is.
-const WAITERS_MAX: usize = 4096;
+/// Those who wait for one outcome at the same time; further ones are told at once how far it is.
+const WAITERS_MAX: usize = 64;
+/// Those who wait for one acknowledgement at the same time; further ones are refused with [`Failure::Overloaded`].
+const ASKERS_MAX: usize = 64;
+/// What one turn begins, and what it forgets, so that its output stays bounded.
+const TURN_MAX: usize = 64;
 /// How often content that nobody has is looked for, as peers may still be on their way after a restart.
 const NOT_FOUND_TRIES: u32 = 6;
 /// The pause before work is tried again, doubling up to [`PAUSE_MAX`].
@@ -118,7 +122,7 @@ impl Ledger {
     }
 
     /// Takes up what an earlier life of this node left.
-    pub fn restore(&mut self, now: Now, mut works: Vec<Work>, out: &mut Vec<Output>) {
+    pub fn restore(&mut self, now: Now, mut works: Vec<Work>) {
         let since = |work: &Work| match &work.stage {
             Stage::Ended { at_ms, .. } => *at_ms,
             Stage::Open(_) => work.accepted_ms,
@@ -129,11 +133,20 @@ impl Ledger {
             let id = self.insert(work, if ended { State::Ended } else { State::Ready }, true);
             if ended {
                 self.ended.push_back(id);
-                self.keep(now, id, out);
+                self.keep(now, id);
             } else {
-                self.ready.insert(id);
+                self.make_ready(now, id);
             }
         }
+    }
+
+    /// Work waits to be begun, until its time is up.
+    fn make_ready(&mut self, now: Now, id: u64) {
+        let Some(item) = self.items.get_mut(&id) else { return };
+        item.state = State::Ready;
+        let deadline = item.deadline(now);
+        self.ready.insert(id);
+        self.timers.set(id, deadline);
     }
 
     fn insert(&mut self, work: Work, state: State, again: bool) -> u64 {
@@ -152,7 +165,11 @@ impl Ledger {
         {
             let spent = matches!(&item.work.stage, Stage::Ended { outcome, .. } if is_spent(outcome, &asked));
             match item.state {
-                State::Accepting => return item.askers.push(request),
+                State::Accepting if item.askers.len() < ASKERS_MAX => return item.askers.push(request),
+                State::Accepting => {
+                    let reply = Err(Failure::Overloaded { retry_after_ms: 100 });
+                    return out.push(Output::Accepted { request, reply });
+                }
                 State::Ended if spent => self.remove(id),
                 _ => return out.push(Output::Accepted { request, reply: Ok(()) }),
             }
@@ -182,44 +199,38 @@ impl Ledger {
     }
 
     /// The journal has the promise, or cannot take it.
-    pub fn accepted(&mut self, id: u64, persisted: Result<(), Failure>, out: &mut Vec<Output>) {
+    pub fn accepted(&mut self, now: Now, id: u64, persisted: Result<(), Failure>, out: &mut Vec<Output>) {
         let Some(item) = self.items.get_mut(&id).filter(|item| item.state == State::Accepting) else { return };
         for request in core::mem::take(&mut item.askers) {
             out.push(Output::Accepted { request, reply: persisted.clone() });
         }
         match persisted {
-            Ok(()) => {
-                item.state = State::Ready;
-                self.ready.insert(id);
-            }
+            Ok(()) => self.make_ready(now, id),
             Err(_) => self.remove(id),
         }
     }
 
-    /// Takes the next work that should begin. The caller begins it, and tells [`Ledger::ended`] how it ended.
-    pub fn begin(&mut self, now: Now, out: &mut Vec<Output>) -> Option<Begin> {
-        while self.under_way < UNDER_WAY_MAX {
-            let id = self.ready.pop_first()?;
+    /// Takes work that should begin. The caller begins it, and tells how it ended.
+    pub fn begin(&mut self, now: Now, out: &mut Vec<Output>) -> Vec<Begin> {
+        let mut begun = Vec::new();
+        for _ in 0..TURN_MAX {
+            if self.under_way >= UNDER_WAY_MAX {
+                break;
+            }
+            let Some(id) = self.ready.pop_first() else { break };
             let Some(item) = self.items.get_mut(&id) else { continue };
             let Stage::Open(asked) = &item.work.stage else { continue };
-            let left_ms = item.work.deadline_ms.saturating_sub(now.unix_ms);
-            if left_ms == 0 {
-                let stage = String::from("waiting to be tried again");
-                self.end(now, id, Err(Failure::DeadlineExceeded { stage }), out);
+            let deadline = item.deadline(now);
+            if deadline <= now.monotonic_us {
+                self.late(now, id, out);
                 continue;
             }
             item.state = State::UnderWay;
             self.under_way += 1;
-            let deadline = now.monotonic_us.saturating_add(left_ms.saturating_mul(MILLISECOND));
-            return Some(Begin {
-                request: OWN + id,
-                handle: item.work.handle,
-                asked: asked.clone(),
-                deadline,
-                again: item.again,
-            });
+            self.timers.clear(id);
+            begun.push(Begin { request: OWN + id, handle: item.work.handle, asked: asked.clone(), deadline, again: item.again });
         }
-        None
+        begun
     }
 
     /// A call of the ledger's ended.
@@ -244,11 +255,16 @@ impl Ledger {
                 item.tries += 1;
                 item.last = Some(failure);
                 item.state = State::Ready;
-                let left = item.work.deadline_ms.saturating_sub(now.unix_ms).saturating_mul(MILLISECOND);
-                self.timers.set(id, now.monotonic_us.saturating_add(pause.min(left)));
+                let again = now.monotonic_us.saturating_add(pause).min(item.deadline(now));
+                self.timers.set(id, again);
             }
             result => self.end(now, id, result, out),
         }
+    }
+
+    fn late(&mut self, now: Now, id: u64, out: &mut Vec<Output>) {
+        let stage = String::from("waiting to be begun");
+        self.end(now, id, Err(Failure::DeadlineExceeded { stage }), out);
     }
 
     /// Work has its outcome: it is told when the journal has it.
@@ -275,18 +291,16 @@ impl Ledger {
             out.push(Output::Works { request, works: [view.clone()].into() });
         }
         self.ended.push_back(id);
-        self.keep(now, id, out);
+        self.keep(now, id);
     }
 
-    /// Sets the alarm at which an outcome is forgotten, or forgets it.
-    fn keep(&mut self, now: Now, id: u64, out: &mut Vec<Output>) {
-        let Some(Stage::Ended { at_ms, .. }) = self.items.get(&id).map(|item| &item.work.stage) else { return };
+    /// Sets the alarm at which an outcome is forgotten; says whether its time is over.
+    fn keep(&mut self, now: Now, id: u64) -> bool {
+        let Some(Stage::Ended { at_ms, .. }) = self.items.get(&id).map(|item| &item.work.stage) else { return false };
         // A clock that was wrong when it ended must not keep it for ever.
         let left_ms = at_ms.saturating_add(KEPT_MS).saturating_sub(now.unix_ms).min(KEPT_MS);
-        match left_ms {
-            0 => self.forget(id, out),
-            _ => self.timers.set(id, now.monotonic_us.saturating_add(left_ms * MILLISECOND)),
-        }
+        self.timers.set(id, now.monotonic_us.saturating_add(left_ms * MILLISECOND));
+        left_ms == 0
     }
 
     fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
@@ -320,7 +334,7 @@ impl Ledger {
         let Some((id, item)) = found.and_then(|id| Some((id, self.items.get_mut(&id)?))) else {
             return out.push(Output::Works { request, works: Vec::new() });
         };
-        if wait && item.state != State::Ended && self.waiters.len() < WAITERS_MAX {
+        if wait && item.state != State::Ended && item.waiters.len() < WAITERS_MAX {
             item.waiters.push(request);
             self.waiters.insert(request, id);
         } else {
@@ -358,22 +372,32 @@ impl Ledger {
 
     /// Does what is due: tries again, forgets.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
-        while let Some(id) = self.timers.pop(now.monotonic_us) {
+        for _ in 0..TURN_MAX {
+            let Some(id) = self.timers.pop(now.monotonic_us) else { return };
             match self.items.get(&id).map(|item| item.state) {
-                Some(State::Ready) => drop(self.ready.insert(id)),
-                Some(State::Ended) => self.keep(now, id, out),
+                Some(State::Ready) if self.items[&id].deadline(now) <= now.monotonic_us => self.late(now, id, out),
+                Some(State::Ready) => self.make_ready(now, id),
+                Some(State::Ended) if self.keep(now, id) => self.forget(id, out),
                 _ => {}
             }
         }
     }
 
-    /// When [`Ledger::tick`] has something to do again.
+    /// When [`Ledger::tick`] or [`Ledger::begin`] has something to do again.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.timers.next()
+        // What one turn did not begin is due at once.
+        let more = !self.ready.is_empty() && self.under_way < UNDER_WAY_MAX;
+        if more { Some(0) } else { self.timers.next() }
     }
 }
 
 impl Item {
+    /// Until when it is tried.
+    fn deadline(&self, now: Now) -> Instant {
+        let left_ms = self.work.deadline_ms.saturating_sub(now.unix_ms);
+        now.monotonic_us.saturating_add(left_ms.saturating_mul(MILLISECOND))
+    }
+
     fn view(&self) -> WorkView {
         let work = &self.work;
         let state = match (&work.stage, self.state) {

@@ -212,7 +212,7 @@ impl Node {
             Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
             Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, members, out),
             Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
-            Input::Persisted { ticket: Ticket::Accept(id), result } => self.ledger.accepted(id, result, out),
+            Input::Persisted { ticket: Ticket::Accept(id), result } => self.ledger.accepted(now, id, result, out),
             Input::Persisted { ticket: Ticket::End(id), .. } => self.ledger.noted(now, id, out),
             Input::Persisted { ticket: Ticket::Work(id), result } => self.executor.persisted(clock, id, result, members, out),
             Input::Identified { ticket: Ticket::Work(id), task } => self.executor.identified(now, id, task, members, out),
@@ -288,13 +288,13 @@ impl Node {
             }
         }
         self.executor.restore(now.unix_ms, effects, out);
-        self.ledger.restore(now, works, out);
+        self.ledger.restore(now, works);
     }
 
     /// Begins what the ledger has ready.
     fn begin(&mut self, now: Now, out: &mut Vec<Output>) {
         let clock = now.monotonic_us;
-        while let Some(Begin { request, handle, asked, deadline, again }) = self.ledger.begin(now, out) {
+        for Begin { request, handle, asked, deadline, again } in self.ledger.begin(now, out) {
             match asked {
                 Asked::Call { task, memo } => {
                     let origin = Origin::Request(request);

@@ -20,6 +20,7 @@ use timerose_core::message::{Frame, Message, Nack};
 use timerose_core::node::Node;
 use timerose_core::promise::{Asked, JournalEntry};
 use timerose_core::record::{RecordError, Verified, decode, encode, open, seal};
+use timerose_core::replay::{Recording, Replay, Turn, digest};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Receipt, Task};
 
@@ -88,6 +89,8 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
         }
         accepted += survives(rng, &encode(&function()), 0, decode::<Function>);
         accepted += survives(rng, &encode(&job()), 0, decode::<JobSpec>);
+        accepted += survives(rng, &encode(&Recording { config: config() }), 0, decode::<Recording>);
+        accepted += survives(rng, &encode(&turn()), 0, decode::<Turn>);
         for (_, entry) in entries() {
             accepted += survives(rng, &encode(&entry), 0, decode::<JournalEntry>);
         }
@@ -146,6 +149,27 @@ fn noise_is_refused_without_a_panic() {
             let bytes: Vec<u8> = std::iter::repeat_with(|| rng.u8(..)).take(length).collect();
             assert!(Frame::decode(&bytes).is_err() && decode::<Function>(&bytes).is_err(), "seed {seed}: {bytes:x?}");
             assert!(open::<Session>(&bytes, |_, _, _| true).is_err(), "seed {seed}: {bytes:x?}");
+        }
+    }
+}
+
+#[test]
+fn whatever_a_node_was_told_it_decides_the_same_when_it_is_told_again() {
+    for seed in seeds() {
+        let rng = fastrand::Rng::with_seed(seed ^ 3);
+        let mut chaos = Chaos { rng, tickets: Vec::new(), numbers: Vec::new(), runs: BTreeMap::new() };
+        let (mut node, mut replay) = (Node::new(anything()), Replay::new(Recording { config: anything() }));
+        let mut clock = 0;
+        for step in 0..INPUTS / 3 {
+            clock += *chaos.rng.choice(&[0, 1000, 300_000]).expect("not empty");
+            let (now, input) = (Now { monotonic_us: clock, unix_ms: NOW.unix_ms + clock / 1000 }, chaos.input());
+            let mut out = Vec::new();
+            node.handle(now, input.clone(), &mut out);
+            out.iter().for_each(|output| chaos.see(output));
+            let turn = Turn { now, input, outputs: digest(&out) };
+            let read: Turn = decode(&encode(&turn)).unwrap_or_else(|e| panic!("seed {seed}, step {step}: {e}: {turn:?}"));
+            assert_eq!(read, turn, "seed {seed}, step {step}");
+            replay.turn(read).unwrap_or_else(|out| panic!("seed {seed}, step {step}: {out:?}"));
         }
     }
 }

@@ -16,6 +16,7 @@ use timerose_core::job::JobSpec;
 use timerose_core::message::{FRAME_MAX, Frame};
 use timerose_core::promise::JournalEntry;
 use timerose_core::record::{Record, RecordError, address, decode, encode, open, seal};
+use timerose_core::replay::{Recording, Turn};
 use timerose_core::task::Receipt;
 
 fn hex(bytes: &[u8]) -> String {
@@ -41,6 +42,8 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("receipt", &receipt(node(1))),
         record("session", &session(node(1))),
         record("advert", &advert(node(1))),
+        record("recording", &Recording { config: config() }),
+        record("turn", &turn()),
         entries().iter().map(|(name, entry)| record(name, entry)).collect(),
         format!("task id for node 1\n{}\n\n", task.id(&node(1))),
         format!("task id for node 2\n{}\n\n", task.id(&node(2))),
@@ -95,6 +98,8 @@ fn refuses_every_truncation<T>(name: &str, bytes: &[u8], read: impl Fn(&[u8]) ->
 fn bytes_that_are_cut_short_or_go_on_are_refused() {
     refuses_every_truncation("function", &encode(&function()), decode::<Function>);
     refuses_every_truncation("job", &encode(&job()), decode::<JobSpec>);
+    refuses_every_truncation("recording", &encode(&Recording { config: config() }), decode::<Recording>);
+    refuses_every_truncation("turn", &encode(&turn()), decode::<Turn>);
     for (name, entry) in entries() {
         refuses_every_truncation(name, &encode(&entry), decode::<JournalEntry>);
     }

@@ -126,7 +126,7 @@ fn accepted_work_is_tried_until_its_time_is_up_and_its_own_failure_ends_it() {
                 load f for call/4
             1009 loaded call/4 no:f
             1018 tick
-                persist late ended DeadlineExceeded: the deadline passed while waiting to be tried again, Os for end/2
+                persist late ended DeadlineExceeded: the deadline passed while waiting to be begun, Os for end/2
                 (next tick at 86401004)
         "#]],
     );
@@ -149,10 +149,10 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
         ),
         expect![[r#"
             0 restored open:h:60000 ended:e:0:r open:late:0
-                persist late ended DeadlineExceeded: the deadline passed while waiting to be tried again, Os for end/1
+                persist late ended DeadlineExceeded: the deadline passed while waiting to be begun, Os for end/1
                 load f for call/1
             0 ask 7
-                works 7: late DeadlineExceeded: the deadline passed while waiting to be tried again, e r, h running
+                works 7: late DeadlineExceeded: the deadline passed while waiting to be begun, e r, h running
             1 loaded call/1 f
                 n2 <- claim 2 one('x) within 59999 ms, hints n1
             2 from n2 outcome 2 r
@@ -444,4 +444,52 @@ fn an_accepted_call_with_effects_is_not_begun_by_a_later_life() {
                 works 7: h MayHaveRun: the work may have run: the node that had accepted it began again
         "#]],
     );
+}
+
+#[test]
+fn a_thousand_promises_of_an_earlier_life_are_taken_up_bit_by_bit() {
+    use std::collections::BTreeMap;
+    use timerose_core::id::{NodeId, Now, RAW, cid_of};
+    use timerose_core::io::{Input, Output};
+    use timerose_core::promise::{Asked, JournalEntry, Stage, Work};
+    use timerose_core::task::Task;
+
+    let function = cid_of(RAW, b"f");
+    let work = |n: u64| {
+        let task = Task { function, entry: String::new(), args: vec![], seq: n };
+        let (handle, entry) = (task.id(&NodeId([1; 32])), String::new());
+        // A third is open, of a third the time is up, and the outcome of a third was kept long enough.
+        let (deadline_ms, stage) = match n % 3 {
+            0 => (1 << 40, Stage::Open(Asked::Call { task, memo: true })),
+            1 => (0, Stage::Open(Asked::Call { task, memo: true })),
+            _ => (0, Stage::Ended { at_ms: 0, outcome: Err(timerose_core::failure::Failure::Cancelled) }),
+        };
+        JournalEntry::Work(Work { handle, job: false, function, entry, accepted_ms: n, deadline_ms, stage })
+    };
+    let mut node = script::node_under_test();
+    let now = Now { monotonic_us: 5, unix_ms: timerose_core::ledger::KEPT_MS + 1 };
+    let mut inputs = vec![Input::Restored { entries: (0..900).map(work).collect() }];
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    // A node that is woken whenever it wants to be.
+    for _ in 0..200 {
+        let Some(input) = inputs.pop() else { break };
+        let mut out = Vec::new();
+        node.handle(now, input, &mut out);
+        assert!(out.len() <= 256, "{} outputs", out.len());
+        for output in &out {
+            let kind = match output {
+                Output::Load { .. } => "begun",
+                Output::Persist { entry: JournalEntry::Forgotten(_), .. } => "forgotten",
+                Output::Persist { .. } => "ended",
+                _ => "other",
+            };
+            *counts.entry(kind).or_default() += 1;
+        }
+        if node.next_wakeup().is_some_and(|at| at <= now.monotonic_us) {
+            inputs.push(Input::Tick);
+        }
+    }
+    // Of those that are open, as many as may be under way.
+    counts.remove("other");
+    assert_eq!(counts, BTreeMap::from([("begun", 256), ("ended", 300), ("forgotten", 300)]));
 }

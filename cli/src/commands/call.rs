@@ -102,6 +102,9 @@ pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
         "seq": args.seq,
         "detach": args.detach,
     });
+    if args.detach {
+        client.outlives_us()?;
+    }
     let answer = client.post("/v1/call", &body, Repeat::Unless(&args.function))?;
     if args.detach {
         return show(args.show.output, &answer, || text(&answer["handle"]));
@@ -140,6 +143,7 @@ pub fn mapreduce(client: &Client, args: &Mapreduce) -> Result<(), CliError> {
     }
     // A job's functions have no effects: it may be asked for again through any node.
     if args.detach {
+        client.outlives_us()?;
         let answer = client.post("/v1/mapreduce", &body, Repeat::Safe)?;
         return show(args.show.output, &answer, || text(&answer["handle"]));
     }

@@ -47,6 +47,7 @@ pub fn wait(client: &Client, args: &Wait) -> Result<(), CliError> {
     let begin = Instant::now();
     let work = loop {
         let left_ms = args.timeout.saturating_sub(begin.elapsed()).as_millis() as u64;
+        let asked = Instant::now();
         let path = |ms| format!("/v1/work/{}?wait_ms={ms}", args.handle);
         // First who has it, then its end: the others are not waited for.
         let work = of_its_node(client, |base| {
@@ -62,6 +63,8 @@ pub fn wait(client: &Client, args: &Wait) -> Result<(), CliError> {
                 hint: "wait longer with --timeout; the work goes on".into(),
             });
         }
+        // A node with too many who wait answers at once.
+        std::thread::sleep(LOOK_AGAIN.saturating_sub(asked.elapsed()));
     };
     if work["state"] == "failed" {
         return Err(CliError::from_api(&work["error"]));

@@ -9,9 +9,13 @@ use timerose_core::capability::{Advert, Role, Session};
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
+use timerose_core::io::Input;
 use timerose_core::job::JobSpec;
+use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
 use timerose_core::promise::{Asked, Effect, Ending, JournalEntry, Key, Stage, Work};
+use timerose_core::record::Verified;
+use timerose_core::replay::{Turn, digest};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
 
@@ -128,6 +132,26 @@ pub fn entries() -> Vec<(&'static str, JournalEntry)> {
         ("work forgotten", JournalEntry::Forgotten(Key::Work(cid("handle")))),
         ("run forgotten", JournalEntry::Forgotten(Key::Effect(cid("handle")))),
     ]
+}
+
+/// What a node is.
+pub fn config() -> NodeConfig {
+    NodeConfig {
+        me: node(1),
+        epoch: NOW.unix_ms,
+        region: "here".into(),
+        roles: [Role::Executor, Role::Store].into(),
+        engines: [WASM_COMMAND.to_string()].into(),
+        offers: Resources { slots: 2, memory: 1 << 30 },
+        trust: [node(2)].into(),
+        join: vec!["/ip4/127.0.0.1/udp/4001/quic-v1".into()],
+    }
+}
+
+/// A turn with a signed record in it.
+pub fn turn() -> Turn {
+    let adverts = vec![Verified::assume(advert(node(2)))];
+    Turn { now: NOW, input: Input::Adverts { from: node(2), adverts }, outputs: digest(&[]) }
 }
 
 /// Every failure that there is.

@@ -43,6 +43,11 @@ pub const PEERS: &str = "
     . 0 rtt n3 2000
 ";
 
+/// The node under test, before anything was said to it.
+pub fn node_under_test() -> Node {
+    Node::new(config())
+}
+
 /// A setup and what comes after it.
 pub fn with(setup: &str, script: &str) -> String {
     [setup, script].concat()
