@@ -214,6 +214,7 @@ fn a_call_with_effects_runs_at_most_once_whoever_dies() {
         world.command(&dir, &args("map", seq)).ok();
     }
     assert_eq!(runs(&nodes[1..]), 2);
+    nodes[1..].iter().for_each(|node| node.wait_for("slots_used", |slots| slots == 0));
     // The executor dies: it is not run elsewhere.
     let call = begin(&dir, &args("spin", "3"));
     let mut victim = None;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use timerose_core::id::Now;
+use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
@@ -82,16 +82,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (promises, promised) = Promises::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
-    let core = NodeConfig {
-        me: keys.id(),
-        epoch: wall_clock().unix_ms,
-        region: config.region.clone(),
-        roles: config.roles.clone(),
-        engines: engines.names().iter().map(|name| name.to_string()).collect(),
-        offers: config.offers,
-        trust: config.trust.clone(),
-        join: config.join.clone(),
-    };
+    let core = core_config(&config, keys.id(), engines.names());
     let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
     let node = Node::new(core);
     let (view, view_rx) = watch::channel(node.view());
@@ -138,6 +129,20 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
     let ended = tokio::spawn(turns.run(promised, work_rx, done_rx, stopped));
     Ok(Running { api, view: view_rx, stop: Some(stop), ended })
+}
+
+/// What the core is told of its node.
+fn core_config(config: &Config, me: NodeId, engines: &[&str]) -> NodeConfig {
+    NodeConfig {
+        me,
+        epoch: wall_clock().unix_ms,
+        region: config.region.clone(),
+        roles: config.roles.clone(),
+        engines: engines.iter().map(|name| name.to_string()).collect(),
+        offers: config.offers,
+        trust: config.trust.clone(),
+        join: config.join.clone(),
+    }
 }
 
 /// Takes the data folder for this process.

@@ -5,6 +5,8 @@
 //! keeps blocks, and trusts n2 to n5.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+mod promises;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -16,12 +18,11 @@ use timerose_core::capability::{Advert, Role};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted, WorkState, WorkView};
+use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Message, Nack};
 use timerose_core::node::Node;
-use timerose_core::promise::{Asked, Ending, JournalEntry, Key, Stage, Work};
 use timerose_core::record::Verified;
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
@@ -199,30 +200,6 @@ impl Player {
         JobSpec { function, dataset, map: "one".into(), reduce: "any".into(), fan_in: number(fan_in) as u32 }
     }
 
-    /// `open:handle:deadline`, `ended:handle:at:result`, `begun:task:at`, `ran:task:at:result`: an entry of the journal; an
-    /// open call is of `one('x)`.
-    fn entry(&mut self, word: &str) -> JournalEntry {
-        let parts: Vec<&str> = word.split(':').collect();
-        let key = self.cid(parts[1]);
-        let at_ms = number(parts[2]);
-        let effect = |outcome| JournalEntry::Effect(timerose_core::promise::Effect { task: key, at_ms, outcome });
-        let (function, entry) = (self.cid("f"), "one".to_string());
-        let work = |stage| {
-            let (accepted_ms, deadline_ms) = (0, at_ms);
-            JournalEntry::Work(Work { handle: key, job: false, function, entry, accepted_ms, deadline_ms, stage })
-        };
-        match parts[..] {
-            ["open", ..] => work(Stage::Open(Asked::Call { task: self.task("one", &["'x"]), memo: self.memo })),
-            ["ended", _, _, result] => {
-                let outcome = Ok(Ending { done: self.done(result), executor: Some(node("n2")) });
-                work(Stage::Ended { at_ms, outcome })
-            }
-            ["begun", ..] => effect(None),
-            ["ran", _, _, result] => effect(Some(Ok(self.done(result)))),
-            _ => panic!("no such entry: {word}"),
-        }
-    }
-
     fn failure(&mut self, word: &str) -> Failure {
         match word.strip_prefix("no:") {
             Some(missing) => Failure::NotFound { cid: self.cid(missing), asked: 1 },
@@ -275,22 +252,7 @@ impl Player {
                 }
             }
             ["cancel", request] => Input::Cancel { request: number(request) },
-            ["accept", request, handle, timeout_ms, entry, ref args @ ..] => {
-                let asked = Asked::Call { task: self.task(entry, args), memo: self.memo };
-                let (request, timeout_ms) = (number(request), number(timeout_ms));
-                Input::Accept { request, handle: self.cid(handle), asked, timeout_ms }
-            }
-            ["accept-job", request, handle, timeout_ms, fan_in] => {
-                let spec = self.spec(fan_in);
-                let asked = Asked::Job { spec, locality: true, memo: self.memo };
-                let (request, timeout_ms) = (number(request), number(timeout_ms));
-                Input::Accept { request, handle: self.cid(handle), asked, timeout_ms }
-            }
-            ["ask", request] => Input::Ask { request: number(request), handle: None, wait: false },
-            ["ask", request, handle] => Input::Ask { request: number(request), handle: Some(self.cid(handle)), wait: false },
-            ["wait", request, handle] => Input::Ask { request: number(request), handle: Some(self.cid(handle)), wait: true },
-            ["revoke", request, handle] => Input::Revoke { request: number(request), handle: self.cid(handle) },
-            ["restored", ref entries @ ..] => Input::Restored { entries: entries.iter().map(|word| self.entry(word)).collect() },
+            ["accept" | "accept-job" | "ask" | "wait" | "revoke" | "restored", ..] => self.promise_input(words),
             ["place", request, copies, ref files @ ..] => {
                 let files = files.iter().map(|file| {
                     let cids: Vec<Cid> = file.split(',').map(|block| self.cid(block)).collect();
@@ -444,18 +406,8 @@ impl Player {
                 format!("job {request}: {}; {shares}{reused}", self.called(&done.done.result))
             }
             Output::JobReply { request, reply: Err(failure) } => format!("job {request}: {}", self.failed(&failure)),
-            Output::Persist { ticket, entry, class } => {
-                let whose = ticket.map_or(String::new(), |ticket| format!(" for {}", told(&ticket)));
-                format!("persist {}, {class:?}{whose}", self.promised(&entry))
-            }
-            Output::Identify { ticket, task, subject } => {
-                format!("identify {} of {} for {}", self.asked(&task), name(&subject), told(&ticket))
-            }
-            Output::Accepted { request, reply: Ok(()) } => format!("accepted {request}"),
-            Output::Accepted { request, reply: Err(failure) } => format!("accepted {request}: {}", self.failed(&failure)),
-            Output::Works { request, works } => {
-                let works = works.iter().map(|work| self.work(work)).collect::<Vec<_>>();
-                format!("works {request}: {}", if works.is_empty() { "none".into() } else { works.join(", ") })
+            output @ (Output::Persist { .. } | Output::Identify { .. } | Output::Accepted { .. } | Output::Works { .. }) => {
+                self.promise(output)
             }
             Output::Placed { request, cids, at: None } => format!("no place {request}: {}", self.called_all(&cids)),
             Output::Placed { request, cids, at: Some(at) } => {
@@ -486,40 +438,6 @@ impl Player {
             Message::Renew { lease } => format!("renew {lease}"),
             Message::Cancel { lease } => format!("cancel {lease}"),
         }
-    }
-
-    fn promised(&self, entry: &JournalEntry) -> String {
-        match entry {
-            JournalEntry::Work(Work { handle, stage: Stage::Open(_), deadline_ms, .. }) => {
-                format!("{} open until {deadline_ms}", self.called(handle))
-            }
-            JournalEntry::Work(Work { handle, stage: Stage::Ended { outcome, .. }, .. }) => {
-                format!("{} ended {}", self.called(handle), self.ending(outcome))
-            }
-            JournalEntry::Effect(effect) => match &effect.outcome {
-                None => format!("{} begins", self.called(&effect.task)),
-                Some(Ok(done)) => format!("{} gave {}", self.called(&effect.task), self.called(&done.result)),
-                Some(Err(failure)) => format!("{} gave {}", self.called(&effect.task), self.failed(failure)),
-            },
-            JournalEntry::Forgotten(Key::Work(cid) | Key::Effect(cid)) => format!("{} forgotten", self.called(cid)),
-        }
-    }
-
-    fn ending(&self, outcome: &Result<Ending, Failure>) -> String {
-        match outcome {
-            Ok(ending) => self.called(&ending.done.result),
-            Err(failure) => self.failed(failure),
-        }
-    }
-
-    fn work(&self, work: &WorkView) -> String {
-        let state = match &work.state {
-            WorkState::Waiting { last: None } => "waiting".into(),
-            WorkState::Waiting { last: Some(failure) } => format!("waiting after {}", failure.code()),
-            WorkState::Running => "running".into(),
-            WorkState::Ended { outcome, .. } => self.ending(outcome),
-        };
-        format!("{} {state}", self.called(&work.handle))
     }
 
     fn asked(&self, task: &Task) -> String {

@@ -20,7 +20,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::error::{ApiError, Body};
-use super::work::accept;
 use crate::keys::open_verified;
 use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest, NamedKind};
 
@@ -84,7 +83,7 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
     if body.detach {
         task.check()?;
         let handle = task.id(&api.ports.view.borrow().me);
-        return accept(&api, handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
+        return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
     let request = api.ports.requests.next();
     let (sender, receiver) = oneshot::channel();

@@ -19,7 +19,6 @@ use tokio::sync::mpsc;
 
 use super::calls::{ask, parse_cid, show_done, yes};
 use super::error::{ApiError, Body};
-use super::work::accept;
 use super::{Api, JobNews, PROGRESS_QUEUE, Shared};
 use crate::ports::ContentRequest;
 
@@ -79,7 +78,7 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
     let (job, spec) = job_of(&api, &body).await?;
     if body.detach {
         let asked = Asked::Job { spec, locality: body.locality, memo: body.memo };
-        return accept(&api, job, asked, body.timeout_ms).await;
+        return api.accept(job, asked, body.timeout_ms).await;
     }
     let request = api.ports.requests.next();
     let (news, heard) = mpsc::channel(PROGRESS_QUEUE);

@@ -21,20 +21,6 @@ const TRIED_MS: u64 = 24 * 3600 * 1000;
 /// The longest that one request waits, in milliseconds: whoever waits longer asks again.
 const WAIT_MS_MAX: u64 = 60_000;
 
-/// Has work accepted: `202` with its handle when the journal has it.
-pub(super) async fn accept(api: &Api, handle: Cid, asked: Asked, timeout_ms: Option<u64>) -> Result<Response, ApiError> {
-    let request = api.ports.requests.next();
-    let (sender, receiver) = oneshot::channel();
-    api.pending.accepts.lock().insert(request, sender);
-    let guard = api.guard(request);
-    let timeout_ms = timeout_ms.unwrap_or(TRIED_MS);
-    api.submit(Input::Accept { request, handle, asked, timeout_ms }).await?;
-    let accepted = receiver.await.map_err(|_| ApiError::ending())?;
-    guard.answered();
-    accepted?;
-    Ok((StatusCode::ACCEPTED, Json(json!({"handle": handle.to_string()}))).into_response())
-}
-
 /// `GET /v1/work`: all that this node has accepted and not forgotten.
 pub(super) async fn list(State(api): Shared) -> Result<Json<Value>, ApiError> {
     let works = api.works(|request| Input::Ask { request, handle: None, wait: false }).await?;
@@ -74,6 +60,20 @@ fn one(api: &Api, handle: &Cid, works: &[WorkView]) -> Result<Json<Value>, ApiEr
 }
 
 impl Api {
+    /// Has work accepted: `202` with its handle when the journal has it.
+    pub(super) async fn accept(&self, handle: Cid, asked: Asked, timeout_ms: Option<u64>) -> Result<Response, ApiError> {
+        let request = self.ports.requests.next();
+        let (sender, receiver) = oneshot::channel();
+        self.pending.accepts.lock().insert(request, sender);
+        let guard = self.guard(request);
+        let timeout_ms = timeout_ms.unwrap_or(TRIED_MS);
+        self.submit(Input::Accept { request, handle, asked, timeout_ms }).await?;
+        let accepted = receiver.await.map_err(|_| ApiError::ending())?;
+        guard.answered();
+        accepted?;
+        Ok((StatusCode::ACCEPTED, Json(json!({"handle": handle.to_string()}))).into_response())
+    }
+
     /// Asks the core about accepted work.
     async fn works(&self, input: impl FnOnce(Request) -> Input) -> Result<Vec<WorkView>, ApiError> {
         let request = self.ports.requests.next();
