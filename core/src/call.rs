@@ -129,6 +129,14 @@ impl State {
         Message::Claim { lease, task, budget_ms, hints, memo, keep }
     }
 
+    /// The request that it is made for, and who works on it.
+    pub fn worker(&self) -> Option<(Request, NodeId)> {
+        match (self.call.origin, &self.phase) {
+            (Origin::Request(request), Phase::Granted { node, .. }) => Some((request, *node)),
+            _ => None,
+        }
+    }
+
     /// Whether it must not run a second time: so an executor that was asked is the only one that may be.
     pub fn runs_once(&self) -> bool {
         self.call.function.as_ref().is_some_and(|function| function.determinism == Determinism::Effects)

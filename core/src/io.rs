@@ -475,7 +475,10 @@ pub enum WorkState {
         last: Option<Failure>,
     },
     /// It is under way.
-    Running,
+    Running {
+        /// On whom, where that is one node.
+        on: Option<NodeId>,
+    },
     /// It has its outcome.
     Ended {
         /// When.

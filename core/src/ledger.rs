@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use cid::Cid;
 
 use crate::failure::Failure;
-use crate::id::{Instant, MILLISECOND, Now, SECOND};
+use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Answer, Output, Request, Ticket, WorkState, WorkView};
 use crate::job::JobDone;
 use crate::promise::{Asked, Class, Ending, JournalEntry, Key, Stage, Work};
@@ -323,13 +323,20 @@ impl Ledger {
         }
     }
 
-    /// A user asks about one piece of work, or about all; with `wait`, when it has ended. What is not known is not in the
-    /// answer.
-    pub fn ask(&mut self, request: Request, handle: Option<Cid>, wait: bool, out: &mut Vec<Output>) {
-        let Some(handle) = handle else {
-            let works = self.items.values().filter(|item| item.state != State::Accepting).map(Item::view).collect();
-            return out.push(Output::Works { request, works });
-        };
+    /// A user asks about all work; `workers` says who is at it.
+    pub fn survey(&mut self, request: Request, workers: &BTreeMap<Request, NodeId>, out: &mut Vec<Output>) {
+        let accepted = self.items.iter().filter(|(_, item)| item.state != State::Accepting);
+        let works = accepted.map(|(id, item)| {
+            let on = workers.get(&(OWN + id)).copied();
+            let view = item.view();
+            let running = view.state == WorkState::Running { on: None };
+            if running { WorkView { state: WorkState::Running { on }, ..view } } else { view }
+        });
+        out.push(Output::Works { request, works: works.collect() });
+    }
+
+    /// A user asks about one piece of work; with `wait`, when it has ended. What is not known is not in the answer.
+    pub fn ask(&mut self, request: Request, handle: Cid, wait: bool, out: &mut Vec<Output>) {
         let found = self.by_handle.get(&handle).copied();
         let Some((id, item)) = found.and_then(|id| Some((id, self.items.get_mut(&id)?))) else {
             return out.push(Output::Works { request, works: Vec::new() });
@@ -366,7 +373,7 @@ impl Ledger {
             (Some(id), Some(State::Ready)) => self.end(now, id, Err(Failure::Cancelled), out),
             _ => {}
         }
-        self.ask(request, Some(handle), state.is_some_and(|state| state != State::Accepting), out);
+        self.ask(request, handle, state.is_some_and(|state| state != State::Accepting), out);
         stop
     }
 
@@ -402,7 +409,7 @@ impl Item {
         let work = &self.work;
         let state = match (&work.stage, self.state) {
             (Stage::Ended { at_ms, outcome }, _) => WorkState::Ended { at_ms: *at_ms, outcome: outcome.clone() },
-            (_, State::UnderWay) => WorkState::Running,
+            (_, State::UnderWay) => WorkState::Running { on: None },
             _ => WorkState::Waiting { last: self.last.clone() },
         };
         let Work { handle, job, function, accepted_ms, deadline_ms, .. } = *work;

@@ -164,7 +164,8 @@ impl Node {
             Input::Accept { request, handle, asked, timeout_ms } => {
                 self.ledger.accept(now, request, handle, asked, timeout_ms, out);
             }
-            Input::Ask { request, handle, wait } => self.ledger.ask(request, handle, wait, out),
+            Input::Ask { request, handle: Some(handle), wait } => self.ledger.ask(request, handle, wait, out),
+            Input::Ask { request, handle: None, .. } => self.ledger.survey(request, &self.scheduler.workers(), out),
             Input::Revoke { request, handle } => {
                 if let Some(stop) = self.ledger.revoke(now, request, handle, out) {
                     self.scheduler.cancel(Origin::Request(stop), out);

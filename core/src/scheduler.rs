@@ -15,7 +15,7 @@ use crate::call::{Phase, State, all_set, at, is_everybodys};
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
-use crate::io::{Answer, Memo, Output, Ticket, Wanted};
+use crate::io::{Answer, Memo, Output, Request, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{Joined, reuse, takes_part};
 use crate::mesh::RetryBudget;
@@ -92,6 +92,11 @@ impl Scheduler {
     pub fn room(&self, node: &NodeId, slots: u32) -> u32 {
         // A peer says how many slots it has.
         slots.saturating_mul(WORK_PER_SLOT).saturating_sub(self.in_flight(node))
+    }
+
+    /// Who works on the calls of requests.
+    pub fn workers(&self) -> BTreeMap<Request, NodeId> {
+        self.calls.values().filter_map(State::worker).collect()
     }
 
     /// Takes the calls that ended since the last time.

@@ -17,6 +17,8 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
             1 wait 8 h
             2 persisted accept/1
             3 loaded call/1 f
+            3 from n2 grant 2
+            3 ask 9
             4 from n2 outcome 2 r
             5 ask 9 h
             6 persisted end/1
@@ -36,6 +38,9 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
                 load f for call/1
             3 loaded call/1 f
                 n2 <- claim 2 one('x) within 4997 ms, hints n1
+            3 from n2 grant 2
+            3 ask 9
+                works 9: h running on n2
             4 from n2 outcome 2 r
                 n2 <- settled 2
                 index r

@@ -148,7 +148,8 @@ impl World<'_> {
         self.jobs.push((asked.request, spec.clone()));
         let (tasks, result) = self.content.job_truth(&spec);
         self.fact(Fact::JobCalled { asked, tasks, result, again });
-        let (job, _) = address(&spec);
+        let (job, bytes) = address(&spec);
+        self.content.add(job, bytes.len() as u64, asked.node);
         let (locality, timeout_ms) = (self.scenario.locality, self.scenario.job_timeout_ms);
         let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms, memo: true };
         self.give(asked.node, self.hosts[asked.node].life, input);

@@ -139,6 +139,6 @@ fn kept(work: WorkView) -> Kept {
         WorkState::Ended { outcome: Ok(ending), .. } => Kept::Gave(ending.done.result),
         WorkState::Ended { outcome: Err(Failure::FunctionFailed { .. }), .. } => Kept::Fails,
         WorkState::Ended { outcome: Err(failure), .. } => Kept::Lost(failure.code()),
-        WorkState::Waiting { .. } | WorkState::Running => Kept::Open,
+        WorkState::Waiting { .. } | WorkState::Running { .. } => Kept::Open,
     }
 }

@@ -100,7 +100,8 @@ impl Player {
         let state = match &work.state {
             WorkState::Waiting { last: None } => "waiting".into(),
             WorkState::Waiting { last: Some(failure) } => format!("waiting after {}", failure.code()),
-            WorkState::Running => "running".into(),
+            WorkState::Running { on: None } => "running".into(),
+            WorkState::Running { on: Some(on) } => format!("running on {}", name(on)),
             WorkState::Ended { outcome, .. } => self.ending(outcome),
         };
         format!("{} {state}", self.called(&work.handle))

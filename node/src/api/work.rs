@@ -90,7 +90,7 @@ impl Api {
 fn show(api: &Api, work: &WorkView) -> Value {
     let state = match &work.state {
         WorkState::Waiting { .. } => "waiting",
-        WorkState::Running => "running",
+        WorkState::Running { .. } => "running",
         WorkState::Ended { outcome: Ok(_), .. } => "done",
         WorkState::Ended { outcome: Err(_), .. } => "failed",
     };
@@ -115,6 +115,7 @@ fn show(api: &Api, work: &WorkView) -> Value {
                 Err(failure) => shown["error"] = ApiError::from(failure.clone()).body().clone(),
             }
         }
+        WorkState::Running { on: Some(on) } => shown["executor"] = json!(on.to_string()),
         _ => {}
     }
     shown
