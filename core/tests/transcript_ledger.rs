@@ -498,3 +498,50 @@ fn a_thousand_promises_of_an_earlier_life_are_taken_up_bit_by_bit() {
     counts.remove("other");
     assert_eq!(counts, BTreeMap::from([("begun", 256), ("ended", 300), ("forgotten", 300)]));
 }
+
+#[test]
+fn a_full_ledger_forgets_the_oldest_outcome_and_refuses_where_there_is_none() {
+    use timerose_core::failure::Failure;
+    use timerose_core::id::{Now, RAW, cid_of};
+    use timerose_core::io::{Input, Output};
+    use timerose_core::ledger::{OPEN_BYTES_MAX, WORK_MAX};
+    use timerose_core::promise::{Asked, JournalEntry, Key, Stage, Work};
+    use timerose_core::task::{Arg, INLINE_MAX, Task};
+
+    let function = cid_of(RAW, b"f");
+    let call = |arg: usize| {
+        let task = Task { function, entry: String::new(), args: vec![Arg::Inline(vec![0; arg])], seq: 0 };
+        Asked::Call { task, memo: true }
+    };
+    let handle = |n: usize| cid_of(RAW, &n.to_be_bytes());
+    let work = |n: usize, stage| {
+        let (handle, entry, deadline_ms) = (handle(n), String::new(), 1 << 40);
+        JournalEntry::Work(Work { handle, job: false, function, entry, accepted_ms: n as u64, deadline_ms, stage })
+    };
+    let now = Now { monotonic_us: 5, unix_ms: 100_000 };
+    let told = |node: &mut timerose_core::node::Node, input| {
+        let mut out = Vec::new();
+        node.handle(now, input, &mut out);
+        out
+    };
+    let accept = |n: usize, arg: usize| Input::Accept { request: 7, handle: handle(n), asked: call(arg), timeout_ms: 1000 };
+    let refused =
+        |out: &[Output]| out.iter().any(|o| matches!(o, Output::Accepted { request: 7, reply: Err(Failure::Overloaded { .. }) }));
+    // One outcome, and as much open work as fits beside it.
+    let mut node = script::node_under_test();
+    let mut entries: Vec<JournalEntry> = (1..WORK_MAX).map(|n| work(n, Stage::Open(call(1)))).collect();
+    entries.push(work(0, Stage::Ended { at_ms: 1, outcome: Err(Failure::Cancelled) }));
+    told(&mut node, Input::Restored { entries });
+    let out = told(&mut node, accept(WORK_MAX, 1));
+    let forgets =
+        |o: &Output| matches!(o, Output::Persist { entry: JournalEntry::Forgotten(Key::Work(cid)), .. } if *cid == handle(0));
+    assert!(!refused(&out) && out.iter().any(forgets), "the outcome makes room");
+    assert!(refused(&told(&mut node, accept(WORK_MAX + 1, 1))), "open work does not");
+    // Few, and large.
+    let mut node = script::node_under_test();
+    let fit = OPEN_BYTES_MAX / (INLINE_MAX + 5);
+    let entries = (0..fit).map(|n| work(n, Stage::Open(call(INLINE_MAX)))).collect();
+    told(&mut node, Input::Restored { entries });
+    assert!(refused(&told(&mut node, accept(fit, INLINE_MAX))));
+    assert!(!refused(&told(&mut node, accept(fit, 1))));
+}
