@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
+use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Running {
 /// # Errors
 /// [`StartError`], before anything was promised to anybody.
 pub async fn start(config: Config) -> Result<Running, StartError> {
-    let lock = lock(&config.dir)?;
+    let (lock, epoch) = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
     let requests = Requests::default();
@@ -82,7 +83,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (promises, promised) = Promises::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
-    let core = core_config(&config, keys.id(), engines.names());
+    let core = core_config(&config, keys.id(), epoch, engines.names());
     let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
     let node = Node::new(core);
     let (view, view_rx) = watch::channel(node.view());
@@ -132,10 +133,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// What the core is told of its node.
-fn core_config(config: &Config, me: NodeId, engines: &[&str]) -> NodeConfig {
+fn core_config(config: &Config, me: NodeId, epoch: u64, engines: &[&str]) -> NodeConfig {
     NodeConfig {
         me,
-        epoch: wall_clock().unix_ms,
+        epoch,
         region: config.region.clone(),
         roles: config.roles.clone(),
         engines: engines.iter().map(|name| name.to_string()).collect(),
@@ -145,17 +146,23 @@ fn core_config(config: &Config, me: NodeId, engines: &[&str]) -> NodeConfig {
     }
 }
 
-/// Takes the data folder for this process.
-fn lock(dir: &Path) -> Result<File, StartError> {
+/// Takes the data folder for this process, and gives this life's epoch: the present time in milliseconds since 1970 UTC, or
+/// what comes after the epoch before, if the clock was set back since. Peers go by it which life of a node is the latest.
+fn lock(dir: &Path) -> Result<(File, u64), StartError> {
     let path = dir.join("lock");
     let fail = |why: std::io::Error| StartError::Data { path: path.clone(), why: why.to_string() };
     std::fs::create_dir_all(dir).map_err(fail)?;
-    let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(fail)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartError::Busy { path: dir.to_path_buf() }),
-        Err(TryLockError::Error(why)) => Err(fail(why)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StartError::Busy { path: dir.to_path_buf() }),
+        Err(TryLockError::Error(why)) => return Err(fail(why)),
     }
+    let mut before = [0; 8];
+    let before = file.read_exact(&mut before).map_or(0, |()| u64::from_be_bytes(before));
+    let epoch = wall_clock().unix_ms.max(before.saturating_add(1));
+    file.rewind().and_then(|()| file.write_all(&epoch.to_be_bytes())).and_then(|()| file.sync_data()).map_err(fail)?;
+    Ok((file, epoch))
 }
 
 fn queue() -> (mpsc::Sender<Output>, mpsc::Receiver<Output>) {
@@ -313,5 +320,23 @@ impl Loop {
 
     fn now(&self) -> Now {
         Now { monotonic_us: self.begin.elapsed().as_micros() as u64, unix_ms: wall_clock().unix_ms }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_life_has_a_later_epoch_even_if_the_clock_was_set_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (first, epoch) = lock(dir.path()).expect("taken");
+        assert!(epoch >= 1_700_000_000_000, "milliseconds since 1970");
+        assert!(matches!(lock(dir.path()), Err(StartError::Busy { .. })));
+        drop(first);
+        // An earlier life whose clock was far ahead.
+        std::fs::write(dir.path().join("lock"), u64::to_be_bytes(epoch + 1_000_000_000)).expect("written");
+        let (_second, later) = lock(dir.path()).expect("taken");
+        assert_eq!(later, epoch + 1_000_000_001);
     }
 }

@@ -34,7 +34,9 @@ impl World<'_> {
             Output::SendAdverts { to, sealed } => self.send(node, index(&to), Packet::Adverts(sealed)),
             Output::SendReceipts { to, query, sealed } => self.send(node, index(&to), Packet::Receipts(query, sealed)),
             Output::Remember { key, sealed, .. } => {
-                self.hosts[node].memo.insert(key, sealed);
+                if !self.hosts[node].full {
+                    self.hosts[node].memo.insert(key, sealed);
+                }
             }
             Output::Recall { ticket, of } => self.recall(node, ticket, of),
             Output::SignAdvert { advert } => {
@@ -118,7 +120,12 @@ impl World<'_> {
 
     fn send(&mut self, from: usize, to: usize, packet: Packet) {
         match self.network.send(self.now, from, to) {
-            Fate::Arrives { at, session } => self.at(at, Event::Wire { from, to, session, packet }),
+            Fate::Arrives { at, session } => {
+                if let Some(late) = self.network.comes_twice() {
+                    self.at(at + late, Event::Wire { from, to, session, packet: packet.clone() });
+                }
+                self.at(at, Event::Wire { from, to, session, packet });
+            }
             Fate::Lost => {}
             Fate::Breaks(notices) => {
                 self.step(from, format!("the connection to {to} breaks"));
@@ -191,6 +198,13 @@ impl World<'_> {
             return;
         }
         let node = errand.node;
+        if !errand.sources.is_empty()
+            && let Some(failure) = self.write_failure(node)
+        {
+            self.hosts[node].errands.remove(&errand.ticket);
+            let input = errand.want.answer(errand.ticket, Err(failure), self);
+            return self.give(node, errand.life, input);
+        }
         for (cid, source) in std::mem::take(&mut errand.sources) {
             if self.network.flows(node, source) {
                 errand.moved += self.content.size(&cid);
@@ -224,6 +238,7 @@ impl World<'_> {
 
     /// An engine is done: its result lies here.
     pub(crate) fn exit(&mut self, node: usize, life: u32, work: u64, task: Cid, exit: Result<Exit, Failure>) {
+        let exit = exit.and_then(|exit| self.write_failure(node).map_or(Ok(exit), Err));
         let host = &mut self.hosts[node];
         // An engine ends once: what was stopped has an earlier end than it would have had.
         if host.life != life || host.runs.remove(&work).is_none() {

@@ -133,6 +133,13 @@ pub enum Fact {
         /// Whether every one of them is there.
         kept: bool,
     },
+    /// A disk became full, or has room again.
+    Disk {
+        /// Whose.
+        node: usize,
+        /// Whether nothing can be written.
+        full: bool,
+    },
     /// An engine was started.
     Started {
         /// Where.

@@ -25,6 +25,14 @@ pub(crate) struct Host {
     pub life: u32,
     /// How many times slower than an idle node it is.
     pub times: u64,
+    /// By how much its wall clock is ahead, in milliseconds.
+    pub clock_ms: i64,
+    /// Whether its disk is full.
+    pub full: bool,
+    /// Whether its journal had to refuse something in this life: then it says less than the node's state.
+    pub refused: bool,
+    /// The epoch of its present or last life: on its disk.
+    pub epoch: u64,
     /// When it will be woken.
     pub wake_at: Option<u64>,
     /// What is being brought here, by who asked: the number tells attempts apart.
@@ -45,6 +53,10 @@ impl Host {
             node: None,
             life: 0,
             times: 1,
+            clock_ms: 0,
+            full: false,
+            refused: false,
+            epoch: 0,
             wake_at: None,
             errands: BTreeMap::new(),
             memo: BTreeMap::new(),
@@ -57,6 +69,7 @@ impl Host {
     /// A process begins.
     pub fn start(&mut self, config: NodeConfig) {
         self.life += 1;
+        self.refused = false;
         self.node = Some(Node::new(config));
         self.wake_at = None;
     }

@@ -12,6 +12,7 @@ pub mod check;
 pub mod report;
 pub mod content;
 pub mod network;
+mod faults;
 mod host;
 pub mod world;
 mod driver;

@@ -16,6 +16,8 @@ use crate::world::{Event, World};
 
 /// The liveness phase's job is asked for again after so long.
 const REPEAT_AFTER_US: u64 = 20_000_000;
+/// The farthest that a wall clock jumps, in milliseconds.
+const CLOCK_JUMP_MS: i64 = 3_600_000;
 /// One block of an import, in bytes.
 const BLOCK_BYTES: u64 = 256 * 1024;
 
@@ -24,7 +26,7 @@ impl World<'_> {
     pub fn plan_safety(&mut self) {
         for node in 0..self.hosts.len() {
             let at_ms = self.load.u64(0..500);
-            self.fault_at(Fault { at_ms, kind: FaultKind::Restart, nodes: vec![node], times: 1, lag_ms: 0 });
+            self.fault_at(Fault::new(at_ms, FaultKind::Restart, vec![node]));
         }
         let every = self.scenario.call_every_ms * 1000;
         for call in 0..self.scenario.calls {
@@ -83,6 +85,8 @@ impl World<'_> {
             (many(scenario.crashes_per_min), FaultKind::Crash, FaultKind::Restart),
             (many(scenario.partitions_per_min), FaultKind::Partition, FaultKind::Heal),
             (many(scenario.slow_per_min), FaultKind::Slow, FaultKind::Slow),
+            (many(scenario.clock_jumps_per_min), FaultKind::Clock, FaultKind::Clock),
+            (many(scenario.full_disks_per_min), FaultKind::Full, FaultKind::Freed),
         ];
         for (count, begins, ends) in kinds {
             for _ in 0..count {
@@ -93,8 +97,9 @@ impl World<'_> {
                     nodes = (0..scenario.nodes).filter(|_| self.load.bool()).collect();
                 }
                 let times = self.load.u64(2..60);
-                self.fault_at(Fault { at_ms, kind: begins, nodes: nodes.clone(), times, lag_ms: times });
-                self.fault_at(Fault { at_ms: until_ms, kind: ends, nodes, times: 1, lag_ms: 0 });
+                let clock_ms = self.load.i64(-CLOCK_JUMP_MS..=CLOCK_JUMP_MS);
+                self.fault_at(Fault { times, lag_ms: times, clock_ms, ..Fault::new(at_ms, begins, nodes.clone()) });
+                self.fault_at(Fault::new(until_ms, ends, nodes));
             }
         }
     }

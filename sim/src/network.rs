@@ -1,7 +1,7 @@
 //! The links between nodes: latency, order, loss, partitions, and what each side believes of its connection.
 //!
-//! A message is sent on a stream: those of one direction arrive in order, or, once the connection broke, not at all. A
-//! side learns of that later, each by itself. Until then it believes in the connection; if the other side dials again
+//! A message is sent on a stream: those of one direction arrive in order, or, once the connection broke, not at all. Some
+//! come twice or are overtaken all the same, as on PubSub; the core must not mind. A side learns of that later, each by itself. Until then it believes in the connection; if the other side dials again
 //! meanwhile, the believing side may take that for a second connection and is told nothing.
 
 use std::collections::BTreeMap;
@@ -74,6 +74,8 @@ pub struct Network {
     rng: fastrand::Rng,
     loss_per_mille: u32,
     stall_per_mille: u32,
+    twice_per_mille: u32,
+    overtaken_per_mille: u32,
     stall_us: [u64; 2],
     detect_us: [u64; 2],
 }
@@ -98,14 +100,17 @@ impl Network {
             rng,
             loss_per_mille: scenario.loss_per_mille,
             stall_per_mille: scenario.stall_per_mille,
+            twice_per_mille: scenario.twice_per_mille,
+            overtaken_per_mille: scenario.overtaken_per_mille,
             stall_us: scenario.stall_ms.map(|ms| ms * 1000),
             detect_us: scenario.detect_ms.map(|ms| ms * 1000),
         }
     }
 
-    /// From now on nothing is lost, held up or cut off.
+    /// From now on nothing is lost, held up, repeated or cut off.
     pub fn calm_down(&mut self) {
         (self.loss_per_mille, self.stall_per_mille) = (0, 0);
+        (self.twice_per_mille, self.overtaken_per_mille) = (0, 0);
         self.side.fill(false);
         self.lag.fill(0);
     }
@@ -144,10 +149,20 @@ impl Network {
         let stalled = self.rng.u32(0..1000) < self.stall_per_mille;
         let stall = if stalled { self.rng.u64(self.stall_us[0]..=self.stall_us[1]) } else { 0 };
         let at = now + base + self.rng.u64(0..=base / 4) + stall + self.lag[to];
+        if self.overtaken_per_mille > 0 && self.rng.u32(0..1000) < self.overtaken_per_mille {
+            let at = at + self.rng.u64(0..=self.stall_us[1]);
+            return Fate::Arrives { at, session: link.session };
+        }
         // In order, and no two at the same instant.
         let at = at.max(link.last[other] + 1);
         link.last[other] = at;
         Fate::Arrives { at, session: link.session }
+    }
+
+    /// How much later the message that was sent last comes a second time, if it does.
+    pub fn comes_twice(&mut self) -> Option<u64> {
+        let twice = self.twice_per_mille > 0 && self.rng.u32(0..1000) < self.twice_per_mille;
+        twice.then(|| self.rng.u64(0..=self.stall_us[1]))
     }
 
     /// Whether a message of that session still gets to `to`.

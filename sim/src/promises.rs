@@ -40,6 +40,13 @@ impl World<'_> {
         if self.hosts[node].life != life {
             return;
         }
+        if let Some(failure) = self.write_failure(node) {
+            self.hosts[node].refused = true;
+            if let Some(ticket) = ticket {
+                self.give(node, life, Input::Persisted { ticket, result: Err(failure) });
+            }
+            return;
+        }
         let dies =
             self.scenario.persist_crashes_per_mille > 0 && self.delays.u32(0..1000) < self.scenario.persist_crashes_per_mille;
         let moments = [Moment::BeforeItIsWritten, Moment::BeforeItIsTold, Moment::AfterItWasTold];
@@ -56,9 +63,9 @@ impl World<'_> {
             self.step(node, format!("it dies {moment:?}"));
             let [from, to] = self.scenario.fault_ms;
             let at_ms = self.now / 1000 + self.delays.u64(from..=to);
-            let fault = |kind, at_ms| Fault { at_ms, kind, nodes: vec![node], times: 1, lag_ms: 0 };
-            self.at(self.now, Event::Fault(fault(FaultKind::Crash, at_ms)));
-            self.at(at_ms * 1000, Event::Fault(fault(FaultKind::Restart, at_ms)));
+            let fault = |kind| Event::Fault(Fault::new(at_ms, kind, vec![node]));
+            self.at(self.now, fault(FaultKind::Crash));
+            self.at(at_ms * 1000, fault(FaultKind::Restart));
         }
     }
 
@@ -70,13 +77,13 @@ impl World<'_> {
         self.compare_with_journal(node);
     }
 
-    /// A node's state and its journal say the same.
+    /// A node's state and its journal say the same, unless the journal could not write.
     fn compare_with_journal(&mut self, node: usize) {
         let host = &self.hosts[node];
         let Some(machine) = &host.node else { return };
         let mut entries: Vec<JournalEntry> = machine.entries().collect();
         entries.sort_by_key(JournalEntry::key);
-        let same = entries.iter().eq(host.journal.values());
+        let same = host.refused || entries.iter().eq(host.journal.values());
         self.fact(Fact::Restored { node, entries: host.journal.len(), same });
     }
 

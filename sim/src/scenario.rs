@@ -32,7 +32,11 @@ pub struct Scenario {
     pub loss_per_mille: u32,
     /// Messages in a thousand that are held up, and all behind them on the same stream.
     pub stall_per_mille: u32,
-    /// For how long they are held up.
+    /// Messages in a thousand that come a second time.
+    pub twice_per_mille: u32,
+    /// Messages in a thousand that others of the same stream overtake.
+    pub overtaken_per_mille: u32,
+    /// For how long messages are held up, at most how late a second one comes, and an overtaken one.
     pub stall_ms: [u64; 2],
     /// How long it takes until a side notices that a connection is broken.
     pub detect_ms: [u64; 2],
@@ -84,6 +88,10 @@ pub struct Scenario {
     pub partitions_per_min: u64,
     /// Random faults: nodes that become slow, each followed by its recovery.
     pub slow_per_min: u64,
+    /// Random faults: wall clocks that jump, up to an hour ahead or back, each set right again.
+    pub clock_jumps_per_min: u64,
+    /// Random faults: disks that are full, each freed again.
+    pub full_disks_per_min: u64,
     /// How long a random fault lasts.
     pub fault_ms: [u64; 2],
     /// How long there are faults.
@@ -108,6 +116,8 @@ impl Default for Scenario {
             latency_ms: [1, 5],
             loss_per_mille: 0,
             stall_per_mille: 0,
+            twice_per_mille: 0,
+            overtaken_per_mille: 0,
             stall_ms: [200, 2000],
             detect_ms: [500, 5000],
             bandwidth_mb_per_s: 100,
@@ -134,6 +144,8 @@ impl Default for Scenario {
             crashes_per_min: 0,
             partitions_per_min: 0,
             slow_per_min: 0,
+            clock_jumps_per_min: 0,
+            full_disks_per_min: 0,
             fault_ms: [1000, 10_000],
             safety_ms: 20_000,
             liveness_ms: 180_000,
@@ -159,6 +171,16 @@ pub struct Fault {
     /// For a slow node: what it adds to every message that it is given.
     #[serde(default)]
     pub lag_ms: u64,
+    /// For a wall clock: by how much it is ahead from now on.
+    #[serde(default)]
+    pub clock_ms: i64,
+}
+
+impl Fault {
+    /// A fault without particulars.
+    pub fn new(at_ms: u64, kind: FaultKind, nodes: Vec<usize>) -> Fault {
+        Fault { at_ms, kind, nodes, times: 1, lag_ms: 0, clock_ms: 0 }
+    }
 }
 
 fn one() -> u64 {
@@ -179,6 +201,12 @@ pub enum FaultKind {
     Heal,
     /// The nodes become so slow, or with neither `times` nor `lag_ms` quick again.
     Slow,
+    /// The wall clocks jump, or without `clock_ms` are set right.
+    Clock,
+    /// The disks are full: nothing more can be written.
+    Full,
+    /// There is room again.
+    Freed,
 }
 
 /// Why a scenario cannot be played.

@@ -5,7 +5,6 @@ use std::fmt::Write;
 
 use cid::Cid;
 use timerose_core::failure::Failure;
-use timerose_core::id::Now;
 use timerose_core::io::{Exit, Input, Ticket};
 use timerose_core::job::JobSpec;
 use timerose_core::message::Message;
@@ -19,10 +18,7 @@ use crate::fact::{Asked, Fact};
 use crate::host::{Host, address, checked, config, id, index};
 use crate::network::{Network, Notice, Told};
 use crate::report::{Report, Violation};
-use crate::scenario::{Fault, FaultKind, Scenario};
-
-/// Virtual time begins here: milliseconds since 1970 UTC.
-const UNIX_MS: u64 = 1_800_000_000_000;
+use crate::scenario::{Fault, Scenario};
 
 /// How late a tick may come on an idle node, in microseconds.
 const TICK_LATE_US: u64 = 500;
@@ -226,9 +222,9 @@ impl<'a> World<'a> {
 
     /// Gives a node an input and has what it decides carried out.
     pub(crate) fn give(&mut self, node: usize, life: u32, input: Input) {
+        let now = self.clocks(node);
         let host = &mut self.hosts[node];
         let Some(machine) = host.node.as_mut().filter(|_| host.life == life) else { return };
-        let now = Now { monotonic_us: self.now, unix_ms: UNIX_MS + self.now / 1000 };
         let line = brief(&input);
         let is_tick = matches!(input, Input::Tick);
         let mut outputs = Vec::new();
@@ -312,7 +308,9 @@ impl<'a> World<'a> {
         if self.hosts[node].node.is_some() {
             return;
         }
-        let epoch = UNIX_MS + self.now / 1000;
+        // Each life has a later epoch than the one before, whatever the clock says.
+        let epoch = self.clocks(node).unix_ms.max(self.hosts[node].epoch + 1);
+        self.hosts[node].epoch = epoch;
         self.hosts[node].start(config(&self.scenario, node, epoch));
         let life = self.hosts[node].life;
         self.step(node, format!("life {life} begins"));
@@ -321,62 +319,13 @@ impl<'a> World<'a> {
         self.give(node, life, Input::Listening { addrs: vec![address(node)] });
     }
 
-    fn fault(&mut self, fault: &Fault) {
-        self.step(fault.nodes.first().copied().unwrap_or(0), format!("fault {fault:?}"));
-        let notices = match fault.kind {
-            FaultKind::Crash => fault.nodes.iter().flat_map(|&node| self.crash(node)).collect(),
-            FaultKind::Partition => self.network.partition(self.now, &fault.nodes),
-            FaultKind::Restart => {
-                fault.nodes.iter().for_each(|&node| self.start(node));
-                Vec::new()
-            }
-            FaultKind::Heal => {
-                self.network.heal();
-                Vec::new()
-            }
-            FaultKind::Slow => {
-                for &node in &fault.nodes {
-                    self.hosts[node].times = fault.times;
-                    self.network.set_lag(node, fault.lag_ms * 1000);
-                }
-                Vec::new()
-            }
-        };
-        self.notices(notices);
-    }
-
-    fn crash(&mut self, node: usize) -> Vec<Notice> {
-        if self.hosts[node].node.is_none() {
-            return Vec::new();
-        }
-        self.hosts[node].kill();
-        self.fact(Fact::Crashed { node });
-        self.network.crash(self.now, node)
-    }
-
-    pub(crate) fn notices(&mut self, notices: Vec<Notice>) {
-        for notice in notices {
-            self.at(notice.at, Event::Notice(notice));
-        }
-    }
-
-    /// All faults stop, and what they did is undone.
-    pub fn calm_down(&mut self) {
+    /// Faults that were planned do not happen.
+    pub(crate) fn forget_faults(&mut self) {
         self.queue.retain(|_, event| !matches!(event, Event::Fault(_)));
-        self.network.calm_down();
-        self.hurry();
-        self.scenario.engine_fails_per_mille = 0;
-        self.scenario.cancel_per_mille = 0;
-        self.scenario.persist_crashes_per_mille = 0;
-        for node in 0..self.hosts.len() {
-            self.hosts[node].times = 1;
-            self.start(node);
-        }
-        self.step(0, "all faults are over".into());
     }
 
     /// What runs on a node that was slow goes on at full speed: it ends soon.
-    fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self) {
         let soon = self.now + self.scenario.run_ms[1] * 1000;
         let late = |at: u64, event: &Event| at > soon && matches!(event, Event::Exit { .. });
         let keys: Vec<(u64, u64)> = self.queue.iter().filter(|(key, event)| late(key.0, event)).map(|(key, _)| *key).collect();

@@ -200,7 +200,9 @@ fn work_that_was_accepted_and_lost_is_seen() {
     for works in [&[][..], &[Kept::Open], &[Kept::Gave(cid("other"))], &[Kept::Fails], &[Kept::Lost("NodeFailed")]] {
         fires(law(), &[asked.clone(), answer(Ok(())), kept(works)], "was accepted");
     }
-    fires(law(), &[asked, answer(Err("NodeFailed"))], "was answered with");
+    let disk = |full| Fact::Disk { node: 1, full };
+    holds(law(), &[asked.clone(), disk(true), answer(Err("NodeFailed")), kept(&[])]);
+    fires(law(), &[asked, disk(true), disk(false), answer(Err("NodeFailed"))], "was answered with");
     let compared = |same| Fact::Restored { node: 1, entries: 3, same };
     holds(law(), &[compared(true)]);
     fires(law(), &[compared(false)], "3 entries");

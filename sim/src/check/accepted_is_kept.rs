@@ -1,7 +1,7 @@
 //! Nothing that was acknowledged is lost: accepted work has its right outcome in the end, whatever died in between; and a
 //! journal says what its node's state says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cid::Cid;
 
@@ -13,6 +13,7 @@ use crate::fact::{Fact, Kept, Truth};
 pub struct AcceptedIsKept {
     asked: BTreeMap<u64, (usize, Cid, Truth)>,
     accepted: BTreeMap<(usize, Cid), Truth>,
+    full: BTreeSet<usize>,
 }
 
 impl Law for AcceptedIsKept {
@@ -30,6 +31,7 @@ impl Law for AcceptedIsKept {
                     self.accepted.insert((*node, handle), truth);
                 }
                 (Some(_), Err("Overloaded")) => {}
+                (Some(_), Err("NodeFailed")) if self.full.contains(node) => {}
                 (asked, accepted) => {
                     return Breach::at(*node, format!("request {request} for {asked:?} was answered with {accepted:?}"));
                 }
@@ -47,6 +49,8 @@ impl Law for AcceptedIsKept {
                     }
                 }
             }
+            Fact::Disk { node, full: true } => drop(self.full.insert(*node)),
+            Fact::Disk { node, full: false } => drop(self.full.remove(node)),
             Fact::Restored { node, entries, same: false } => {
                 return Breach::at(*node, format!("its state is not what the {entries} entries of its journal say"));
             }
