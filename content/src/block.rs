@@ -23,6 +23,8 @@ pub const SHA2_256: u64 = 0x12;
 pub const IDENTITY: u64 = 0x00;
 /// No block is larger, in bytes: what bitswap promises to carry (<https://specs.ipfs.tech/bitswap-protocol/#block-sizes>).
 pub const MAX_BLOCK_BYTES: usize = 2 << 20;
+/// Bytes of a large block that begin at a multiple of this in memory are written to disk from there; others are copied first.
+pub(crate) const ALIGN: usize = 4096;
 
 /// Why bytes are no block, or a block has no readable links.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,30 +2,46 @@
 //!
 //! A file appears under its name only whole and synced: it is written to `tmp/`, synced, renamed, and its directory synced. A file whose
 //! block the index does not list (a crash between rename and commit) counts as absent and is overwritten by the next put.
+//!
+//! Bulk data goes to disk past the page cache (`O_DIRECT`, open(2)) where the file system can do that: the kernel then copies nothing, a sync
+//! has nothing to write back, and a data set that passes through does not drive out what guests work with.
 
 use super::error::StoreError;
-use crate::block::{Block, MAX_BLOCK_BYTES, Multihash, RAW};
+use crate::block::{ALIGN, Block, MAX_BLOCK_BYTES, Multihash, RAW};
 use bytes::Bytes;
 use cid::Cid;
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{Read, Write};
+use parking_lot::Mutex;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Threads that write and sync the files of one batch: what keeps a disk's queue busy (16 were best in the prototype on an idle machine).
 const SYNC_THREADS: usize = 8;
+/// Blocks of at least this many bytes are bulk data: a whole chunk of a file. Smaller ones are likely to be read again soon.
+const DIRECT_BYTES: usize = 256 << 10;
 
 /// The directories of the large blocks.
 pub(super) struct Flat {
     blocks: PathBuf,
     temporary: PathBuf,
+    /// Whether the file system can write past the page cache: believed until it says otherwise.
+    direct: AtomicBool,
+    /// Aligned memory for blocks that lie elsewhere, at most one piece a thread that writes.
+    scratch: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Flat {
     /// Opens or makes the directories and removes files that a crash left half written.
     pub fn open(dir: &Path) -> Result<Flat, StoreError> {
-        let flat = Flat { blocks: dir.join("blocks"), temporary: dir.join("tmp") };
+        let flat = Flat {
+            blocks: dir.join("blocks"),
+            temporary: dir.join("tmp"),
+            direct: AtomicBool::new(true),
+            scratch: Mutex::default(),
+        };
         if flat.temporary.exists() {
             fs::remove_dir_all(&flat.temporary).map_err(|e| StoreError::io("sweep", &flat.temporary, &e))?;
         }
@@ -58,13 +74,37 @@ impl Flat {
     fn write_one(&self, index: usize, block: &Block) -> Result<(), StoreError> {
         // The writer is one thread and a batch ends before the next begins, so that the index alone is a unique name.
         let temporary = self.temporary.join(index.to_string());
-        let failed = |doing, e: &std::io::Error| StoreError::io(doing, &temporary, e);
-        let mut file = File::create(&temporary).map_err(|e| failed("create", &e))?;
-        file.write_all(block.data()).map_err(|e| failed("write", &e))?;
-        file.sync_data().map_err(|e| failed("sync", &e))?;
-        drop(file);
+        let data = block.data();
+        let bulk = data.len() >= DIRECT_BYTES && data.len().is_multiple_of(ALIGN);
+        let mut written = Err(ErrorKind::InvalidInput.into());
+        if bulk && self.direct.load(Ordering::Relaxed) {
+            written = self.aligned(data, |data| write_synced(&temporary, libc::O_DIRECT, data));
+            // How a file system says that it cannot, or not with this alignment.
+            if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::InvalidInput) {
+                self.direct.store(false, Ordering::Relaxed);
+            }
+        }
+        if written.as_ref().is_err_and(|e| e.kind() == ErrorKind::InvalidInput) {
+            written = write_synced(&temporary, 0, data);
+        }
+        written.map_err(|e| StoreError::io("write", &temporary, &e))?;
         let path = self.path(block.cid().hash());
         fs::rename(&temporary, &path).map_err(|e| StoreError::io("rename to", &path, &e))
+    }
+
+    /// Gives `write` the bytes where a direct write can take them from.
+    fn aligned(&self, data: &Bytes, write: impl FnOnce(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        if data.as_ptr().align_offset(ALIGN) == 0 {
+            return write(data);
+        }
+        let mut scratch = self.scratch.lock().pop().unwrap_or_else(|| Vec::with_capacity(MAX_BLOCK_BYTES + ALIGN));
+        let start = scratch.as_ptr().align_offset(ALIGN).min(ALIGN);
+        scratch.clear();
+        scratch.resize(start, 0);
+        scratch.extend_from_slice(data);
+        let written = write(&scratch[start..]);
+        self.scratch.lock().push(scratch);
+        written
     }
 
     /// The bytes in a block's file; `None` if there is no file.
@@ -94,6 +134,13 @@ impl Flat {
         }
         Ok(())
     }
+}
+
+/// Makes a file and syncs it.
+fn write_synced(path: &Path, flags: i32, data: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    file.write_all(data)?;
+    file.sync_data()
 }
 
 /// Runs `work` over `items` on up to [`SYNC_THREADS`] threads; the first error ends it.

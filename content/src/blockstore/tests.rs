@@ -190,7 +190,7 @@ fn a_disk_error_reaches_the_caller_and_the_store_goes_on() {
     fs::write(dir.path().join("tmp"), "").unwrap();
     let (large, small) = (block(1, 100_000), block(2, 100));
     let error = store.put_many(std::slice::from_ref(&large)).unwrap_err();
-    assert!(matches!(error, StoreError::Io { doing: "create", .. }), "{error:?}");
+    assert!(matches!(error, StoreError::Io { doing: "write", .. }), "{error:?}");
     assert!(!store.has(large.cid()).unwrap());
     store.put_many(std::slice::from_ref(&small)).unwrap();
     assert!(store.has(small.cid()).unwrap());

@@ -68,6 +68,47 @@ fn files_read_back_around_every_boundary_of_chunks() {
 }
 
 #[test]
+fn every_shape_of_tree_is_that_of_the_reference_importer() {
+    use rust_unixfs::file::adder::FileAdder;
+    // Zeros: all leaves are one block, and the importers can go through many levels' worth of them.
+    let zeros = vec![0; CHUNK_BYTES];
+    for leaves in [0, 1, 2, 173, 174, 175, 348, 349, 174 * 3 + 1] {
+        for last in [0, 1] {
+            let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+            let mut sink = |block: Block| -> Result<(), Infallible> {
+                ours.push((*block.cid(), block.into_data().to_vec()));
+                Ok(())
+            };
+            let (mut importer, mut adder) = (FileImporter::new(), FileAdder::builder().build());
+            for part in std::iter::repeat_n(&zeros[..], leaves).chain([&zeros[..last]]) {
+                importer.push(part, &mut sink).unwrap();
+                theirs.extend(adder.push(part).0);
+            }
+            importer.finish(&mut sink).unwrap();
+            theirs.extend(adder.finish());
+            assert!(ours == theirs, "{leaves} chunks and {last} byte");
+        }
+    }
+}
+
+#[test]
+fn a_source_that_gives_little_at_a_time_is_cut_into_the_same_chunks() {
+    struct Trickle<'a>(&'a [u8]);
+    impl std::io::Read for Trickle<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let most = buffer.len().min(70_001);
+            std::io::Read::read(&mut self.0, &mut buffer[..most])
+        }
+    }
+    let bytes = content(3 * CHUNK_BYTES + 5);
+    let mut importer = FileImporter::new();
+    let mut sink = |_: Block| -> Result<(), Infallible> { Ok(()) };
+    let mut source = Trickle(&bytes);
+    while importer.read(&mut source, &mut sink).unwrap().unwrap() > 0 {}
+    assert_eq!(importer.finish(&mut sink).unwrap(), add(&bytes, 1 << 20, &mut Blocks::new()));
+}
+
+#[test]
 fn a_file_over_174_chunks_has_two_levels_and_reads_at_any_offset() {
     let size = LINKS_PER_NODE * CHUNK_BYTES;
     let bytes = content(size + 1);

@@ -24,8 +24,6 @@ use crate::ports::{Added, Copies, Requests};
 const PART_BYTES: usize = 8 << 20;
 /// Bytes of blocks that wait for their place; below what the store lets an import stage.
 const WAITING_BYTES: usize = 48 << 20;
-/// Bytes that are read in one step.
-const READ_BYTES: usize = 256 * 1024;
 /// How long an import waits for a single answer: longer than the core takes to give up on every store in turn.
 const PLACE_WAIT: Duration = Duration::from_secs(600);
 
@@ -142,16 +140,9 @@ impl Import<'_> {
 
     fn import(&mut self, source: &mut dyn Read) -> Result<Root, Failure> {
         let mut importer = FileImporter::new();
-        let mut buffer = vec![0; READ_BYTES];
         self.sink.begin_file();
-        loop {
-            let count =
-                source.read(&mut buffer).map_err(|e| Failure::NodeFailed { what: format!("the upload broke off: {e}") })?;
-            if count == 0 {
-                break;
-            }
-            importer.push(&buffer[..count], &mut |block| self.sink.take(block))?;
-        }
+        let broken = |e: std::io::Error| Failure::NodeFailed { what: format!("the upload broke off: {e}") };
+        while importer.read(source, &mut |block| self.sink.take(block))?.map_err(broken)? > 0 {}
         self.files += 1;
         importer.finish(&mut |block| self.sink.take(block))
     }
