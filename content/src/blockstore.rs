@@ -3,27 +3,36 @@
 //! Blocks over 16 KiB are flat files, smaller ones and all metadata live in one redb file. One thread writes, so that concurrent callers share
 //! its syncs; any thread reads. Every method blocks: call them from blocking threads.
 
+mod bad;
 mod batch;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod flat;
 mod index;
+mod redb_file;
 mod staging;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod writer;
 
 pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
 pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
+pub use redb_file::RedbFile;
 pub use staging::{MAX_STAGED_BYTES, StageFull};
+pub use verify::{Fault, Finding, MAX_FINDINGS, Report};
 
-use crate::block::{self, Block, Multihash, RAW};
+use crate::block::{self, Block, Multihash};
 use bytes::Bytes;
 use cid::Cid;
 use flat::Flat;
+use bad::Bad;
 use index::{Index, Place};
 use staging::Staging;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use writer::{Disk, Pending, Work, Writer};
 
@@ -57,7 +66,12 @@ impl Blockstore {
         check_format(dir)?;
         // The index comes first: it holds the lock under which the sweep is safe.
         let index = Index::open(dir)?;
-        let disk = Arc::new(Disk { index, flat: Flat::open(dir)?, fresh: Staging::default() });
+        let flat = Flat::open(dir)?;
+        if index.stat()? == StoreStat::default() && flat.files(0).next().is_some() {
+            tracing::warn!(dir = %dir.display(), "the index lists no block, and there are block files: repo verify --repair takes them in");
+        }
+        let disk = Disk { index, flat, fresh: Staging::default(), bad: Bad::default(), failing: AtomicBool::new(false) };
+        let disk = Arc::new(disk);
         let writer = Writer::start(disk.clone())?;
         Ok(Blockstore(Arc::new(Inner { disk, writer, staging: Staging::default(), observer: OnceLock::new() })))
     }
@@ -73,10 +87,9 @@ impl Blockstore {
         }
     }
 
-    /// Whether the block is kept here.
+    /// Whether the block is kept here. One that is known to be corrupt is not.
     pub fn has(&self, cid: &Cid) -> Result<bool, StoreError> {
-        let fresh = || self.0.disk.fresh.get(cid.hash()).is_some();
-        Ok(block::inline_data(cid).is_some() || fresh() || self.0.disk.index.place(cid.hash())?.is_some())
+        Ok(self.size_of(cid)?.is_some())
     }
 
     /// Bytes in the block, if it is kept here.
@@ -87,12 +100,16 @@ impl Blockstore {
         if let Some(data) = self.0.disk.fresh.get(cid.hash()) {
             return Ok(Some(data.len() as u64));
         }
+        if self.0.disk.bad.has(cid.hash()) {
+            return Ok(None);
+        }
         Ok(self.0.disk.index.place(cid.hash())?.map(|place| place.size()))
     }
 
     /// The block's bytes, hashed again on the way, or `None` if it is not kept here.
     ///
-    /// Fails with [`StoreError::Corrupt`] if what is on disk is not the block.
+    /// Fails with [`StoreError::Corrupt`] if what is on disk is not the block. From then on the block counts as absent for [`Blockstore::has`]
+    /// and for puts, so that the next fetch or put replaces it.
     pub fn get(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
         if let Some(data) = block::inline_data(cid) {
             return Ok(Some(data));
@@ -108,10 +125,18 @@ impl Blockstore {
                 Some(data) => (data, disk.flat.path(cid.hash())),
                 // Either it was deleted since the index was read, or its file is lost.
                 None if disk.index.place(cid.hash())?.is_none() => return Ok(None),
-                None => return Err(StoreError::Corrupt { cid: *cid, path: disk.flat.path(cid.hash()) }),
+                None => return Err(self.corrupt(cid, disk.flat.path(cid.hash()))),
             },
         };
-        if block::verify(cid, &data)? { Ok(Some(data)) } else { Err(StoreError::Corrupt { cid: *cid, path }) }
+        if block::verify(cid, &data)? { Ok(Some(data)) } else { Err(self.corrupt(cid, path)) }
+    }
+
+    /// Notes that a block's bytes are wrong.
+    fn corrupt(&self, cid: &Cid, path: PathBuf) -> StoreError {
+        if self.0.disk.bad.add(*cid.hash()) {
+            tracing::error!(%cid, path = %path.display(), "a block is corrupt or its file is gone; it is fetched again when it is next needed");
+        }
+        StoreError::Corrupt { cid: *cid, path }
     }
 
     /// Stores blocks; they are durable when it returns. Blocks that are here already cost a look-up.
@@ -124,10 +149,11 @@ impl Blockstore {
     }
 
     /// Stores blocks that can be made again: they are here when it returns, and durable soon after (a crash in between loses
-    /// them). While as much is on its way as may be, it waits for the disk as [`Blockstore::put_many`] does.
+    /// them). While as much is on its way as may be, or the last write failed, it waits for the disk as [`Blockstore::put_many`] does.
     pub fn put_soon(&self, mut blocks: Vec<Block>) -> Result<(), StoreError> {
         blocks.retain(|block| block::inline_data(block.cid()).is_none());
-        if self.0.disk.fresh.stage(&blocks).is_err() {
+        let failing = self.0.disk.failing.load(Ordering::Relaxed);
+        if failing || self.0.disk.fresh.stage(&blocks).is_err() {
             return self.put_many(&blocks);
         }
         let hashes: Vec<Multihash> = blocks.iter().map(|block| *block.cid().hash()).collect();
@@ -183,21 +209,6 @@ impl Blockstore {
     /// Blocks and bytes held, from counters that are committed with every change.
     pub fn stat(&self) -> Result<StoreStat, StoreError> {
         self.0.disk.index.stat()
-    }
-
-    /// Reads and hashes every block. Returns those that are corrupt; `progress` is told the number checked so far.
-    pub fn verify_all(&self, progress: &mut dyn FnMut(u64)) -> Result<Vec<Cid>, StoreError> {
-        let mut corrupt = Vec::new();
-        for (number, hash) in self.iter().enumerate() {
-            let cid = Cid::new_v1(RAW, hash?);
-            match self.get(&cid) {
-                Ok(_) => {}
-                Err(StoreError::Corrupt { cid, .. }) => corrupt.push(cid),
-                Err(other) => return Err(other),
-            }
-            progress(number as u64 + 1);
-        }
-        Ok(corrupt)
     }
 
     /// Writes metadata of another crate; durable when it returns, all of it or nothing.

@@ -2,6 +2,7 @@
 
 use crate::block::BlockError;
 use cid::Cid;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// An error of the store.
@@ -17,6 +18,20 @@ pub enum StoreError {
         /// The operating system's words.
         why: String,
     },
+    /// There is no room on the disk. Nothing that was stored is lost; it works again when there is room.
+    #[error("no space left on the disk of {}", path.display())]
+    Full {
+        /// The file that was to be written.
+        path: PathBuf,
+    },
+    /// A redb file is damaged.
+    #[error("{} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// redb's words.
+        why: String,
+    },
     /// The index (redb) cannot be read or written.
     #[error("the index {} fails: {why}", path.display())]
     Index {
@@ -25,8 +40,8 @@ pub enum StoreError {
         /// redb's words.
         why: String,
     },
-    /// What is on disk is not the block that was written.
-    #[error("{cid} is corrupt in {}: delete it and fetch it again", path.display())]
+    /// What is on disk is not the block that was written. It counts as absent from now on, so that a fetch or a put replaces it.
+    #[error("{cid} is corrupt in {}", path.display())]
     Corrupt {
         /// The block.
         cid: Cid,
@@ -59,6 +74,14 @@ pub enum StoreError {
 
 impl StoreError {
     pub(super) fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
+        if is_full(error) {
+            return StoreError::Full { path: path.to_owned() };
+        }
         StoreError::Io { doing, path: path.to_owned(), why: error.to_string() }
     }
+}
+
+/// Whether an error means that there is no room.
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

@@ -123,6 +123,12 @@ impl Flat {
         Ok(Some(data.into()))
     }
 
+    /// The names in one of the 256 directories; none if it cannot be read.
+    pub fn files(&self, shard: u8) -> impl Iterator<Item = PathBuf> {
+        let listed = fs::read_dir(self.blocks.join(format!("{shard:02x}")));
+        listed.into_iter().flatten().flatten().map(|entry| entry.path())
+    }
+
     /// Removes the files of blocks that the index no longer lists. A file that is gone already is no error.
     pub fn remove(&self, hashes: &[Multihash]) -> Result<(), StoreError> {
         for hash in hashes {

@@ -1,10 +1,12 @@
 //! The index: one redb file with small blocks, the list of large ones, the counters, and other crates' metadata.
 
+use super::bad::Bad;
 use super::error::StoreError;
+use super::redb_file::RedbFile;
 use crate::block::{Block, Multihash};
 use bytes::Bytes;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError};
-use std::path::{Path, PathBuf};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use std::path::Path;
 
 /// Blocks of at most this many bytes live in the index, larger ones in files.
 pub const MAX_SMALL_BYTES: usize = 16 << 10;
@@ -56,115 +58,75 @@ pub struct StoreStat {
     pub bytes: u64,
 }
 
-pub(super) struct Index {
-    database: Database,
-    path: PathBuf,
-}
+pub(super) struct Index(RedbFile);
 
 impl Index {
     /// Opens or makes the index. redb holds a lock on the file, so that one process at a time has the store.
     pub fn open(dir: &Path) -> Result<Index, StoreError> {
-        let path = dir.join("index.redb");
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|e| match e {
-            DatabaseError::DatabaseAlreadyOpen => StoreError::Locked { path: dir.to_owned() },
-            other => StoreError::Index { path: path.clone(), why: other.to_string() },
+        let file = RedbFile::open(dir.join("index.redb"), CACHE_BYTES)?;
+        // Tables that are there need no write, which a full disk could refuse.
+        let missing = file.with(|database| {
+            let read = database.begin_read()?;
+            match read.open_table(BLOCKS).and(read.open_table(COUNTERS).map(drop)) {
+                Ok(()) => Ok(false),
+                Err(TableError::TableDoesNotExist(_)) => Ok(true),
+                Err(e) => Err(e.into()),
+            }
         })?;
-        let index = Index { database, path };
-        index.create_tables().map_err(|e| index.failed(&e))?;
-        Ok(index)
+        if missing {
+            file.with(|database| {
+                let write = database.begin_write()?;
+                write.open_table(BLOCKS)?;
+                write.open_table(COUNTERS)?;
+                Ok(write.commit()?)
+            })?;
+        }
+        Ok(Index(file))
     }
 
     pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn failed(&self, error: &redb::Error) -> StoreError {
-        StoreError::Index { path: self.path.clone(), why: error.to_string() }
-    }
-
-    fn create_tables(&self) -> Result<(), redb::Error> {
-        let write = self.database.begin_write()?;
-        write.open_table(BLOCKS)?;
-        write.open_table(COUNTERS)?;
-        write.commit()?;
-        Ok(())
+        self.0.path()
     }
 
     pub fn place(&self, hash: &Multihash) -> Result<Option<Place>, StoreError> {
-        let read = || -> Result<Option<Place>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(BLOCKS)?;
+        self.0.with(|database| {
+            let table = database.begin_read()?.open_table(BLOCKS)?;
             Ok(table.get(hash.to_bytes().as_slice())?.and_then(|record| decode(record.value())))
-        };
-        read().map_err(|e| self.failed(&e))
+        })
     }
 
-    /// Which of the blocks are not here, each once.
-    pub fn absent<'a>(&self, blocks: impl Iterator<Item = &'a Block>) -> Result<Vec<&'a Block>, StoreError> {
-        let read = || -> Result<Vec<&'a Block>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(BLOCKS)?;
+    /// Which of the blocks are not here or known to be corrupt, each once.
+    pub fn absent<'a>(&self, blocks: &[&'a Block], bad: &Bad) -> Result<Vec<&'a Block>, StoreError> {
+        self.0.with(|database| {
+            let table = database.begin_read()?.open_table(BLOCKS)?;
             let mut seen = std::collections::HashSet::new();
             let mut absent = Vec::new();
             for block in blocks {
-                if seen.insert(*block.cid().hash()) && table.get(block.cid().hash().to_bytes().as_slice())?.is_none() {
-                    absent.push(block);
+                let hash = block.cid().hash();
+                let key = hash.to_bytes();
+                let listed = |record: redb::AccessGuard<'_, &[u8]>| decode(record.value()).is_some();
+                if seen.insert(*hash) && (bad.has(hash) || !table.get(key.as_slice())?.is_some_and(listed)) {
+                    absent.push(*block);
                 }
             }
             Ok(absent)
-        };
-        read().map_err(|e| self.failed(&e))
+        })
     }
 
     /// Makes a change durable as a whole. Returns the large blocks that were removed, whose files may now go.
     pub fn commit(&self, change: &Change<'_>) -> Result<Vec<Multihash>, StoreError> {
-        self.try_commit(change).map_err(|e| self.failed(&e))
-    }
-
-    fn try_commit(&self, change: &Change<'_>) -> Result<Vec<Multihash>, redb::Error> {
-        let write = self.database.begin_write()?;
-        let mut files = Vec::new();
-        {
-            let mut blocks = write.open_table(BLOCKS)?;
-            let mut counters = write.open_table(COUNTERS)?;
-            let mut stat = read_stat(&counters)?;
-            for block in &change.add {
-                blocks.insert(block.cid().hash().to_bytes().as_slice(), encode(block).as_slice())?;
-                stat.blocks += 1;
-                stat.bytes += block.size() as u64;
-            }
-            for hash in &change.remove {
-                let Some(record) = blocks.remove(hash.to_bytes().as_slice())? else { continue };
-                let Some(place) = decode(record.value()) else { continue };
-                stat.blocks = stat.blocks.saturating_sub(1);
-                stat.bytes = stat.bytes.saturating_sub(place.size());
-                if matches!(place, Place::Large(_)) {
-                    files.push(*hash);
-                }
-            }
-            counters.insert("blocks", stat.blocks)?;
-            counters.insert("bytes", stat.bytes)?;
-            for (table, key, value) in &change.meta {
-                let name = meta_name(table);
-                let mut meta = write.open_table(TableDefinition::<&[u8], &[u8]>::new(&name))?;
-                match value {
-                    Some(value) => drop(meta.insert(*key, *value)?),
-                    None => drop(meta.remove(*key)?),
-                };
-            }
-        }
-        write.commit()?;
-        Ok(files)
+        self.0.with(|database| commit(database, change))
     }
 
     pub fn stat(&self) -> Result<StoreStat, StoreError> {
-        let read = || -> Result<StoreStat, redb::Error> { read_stat(&self.database.begin_read()?.open_table(COUNTERS)?) };
-        read().map_err(|e| self.failed(&e))
+        self.0.with(|database| read_stat(&database.begin_read()?.open_table(COUNTERS)?))
     }
 
     /// Up to `limit` multihashes after `after`, in the order of their bytes.
     pub fn page(&self, after: Option<&Multihash>, limit: usize) -> Result<Vec<Multihash>, StoreError> {
         use std::ops::Bound::{self, Excluded, Unbounded};
-        let read = || -> Result<Vec<Multihash>, redb::Error> {
-            let table = self.database.begin_read()?.open_table(BLOCKS)?;
+        self.0.with(|database| {
+            let table = database.begin_read()?.open_table(BLOCKS)?;
             let after = after.map(|hash| hash.to_bytes());
             let start: Bound<&[u8]> = after.as_deref().map_or(Unbounded, Excluded);
             let mut page = Vec::new();
@@ -172,28 +134,26 @@ impl Index {
                 page.extend(Multihash::from_bytes(record?.0.value()).ok());
             }
             Ok(page)
-        };
-        read().map_err(|e| self.failed(&e))
+        })
     }
 
     pub fn meta_get(&self, table: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || -> Result<Option<Vec<u8>>, redb::Error> {
+        self.0.with(|database| {
             let name = meta_name(table);
             let definition = TableDefinition::<&[u8], &[u8]>::new(&name);
-            match self.database.begin_read()?.open_table(definition) {
+            match database.begin_read()?.open_table(definition) {
                 Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
                 Err(TableError::TableDoesNotExist(_)) => Ok(None),
                 Err(e) => Err(e.into()),
             }
-        };
-        read().map_err(|e| self.failed(&e))
+        })
     }
 
     pub fn meta_scan(&self, table: &str, prefix: &[u8], limit: usize) -> Result<Pairs, StoreError> {
-        let read = || -> Result<Pairs, redb::Error> {
+        self.0.with(|database| {
             let name = meta_name(table);
             let definition = TableDefinition::<&[u8], &[u8]>::new(&name);
-            let table = match self.database.begin_read()?.open_table(definition) {
+            let table = match database.begin_read()?.open_table(definition) {
                 Ok(table) => table,
                 Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 Err(e) => return Err(e.into()),
@@ -207,9 +167,46 @@ impl Index {
                 found.push((key.value().to_vec(), value.value().to_vec()));
             }
             Ok(found)
-        };
-        read().map_err(|e| self.failed(&e))
+        })
     }
+}
+
+fn commit(database: &Database, change: &Change<'_>) -> Result<Vec<Multihash>, redb::Error> {
+    let write = database.begin_write()?;
+    let mut files = Vec::new();
+    {
+        let mut blocks = write.open_table(BLOCKS)?;
+        let mut counters = write.open_table(COUNTERS)?;
+        let mut stat = read_stat(&counters)?;
+        for block in &change.add {
+            let before = blocks.insert(block.cid().hash().to_bytes().as_slice(), encode(block).as_slice())?;
+            // One that is there already was corrupt, and is replaced.
+            let before = before.and_then(|record| decode(record.value()));
+            stat.blocks += u64::from(before.is_none());
+            stat.bytes = (stat.bytes + block.size() as u64).saturating_sub(before.map_or(0, |place| place.size()));
+        }
+        for hash in &change.remove {
+            let Some(record) = blocks.remove(hash.to_bytes().as_slice())? else { continue };
+            let Some(place) = decode(record.value()) else { continue };
+            stat.blocks = stat.blocks.saturating_sub(1);
+            stat.bytes = stat.bytes.saturating_sub(place.size());
+            if matches!(place, Place::Large(_)) {
+                files.push(*hash);
+            }
+        }
+        counters.insert("blocks", stat.blocks)?;
+        counters.insert("bytes", stat.bytes)?;
+        for (table, key, value) in &change.meta {
+            let name = meta_name(table);
+            let mut meta = write.open_table(TableDefinition::<&[u8], &[u8]>::new(&name))?;
+            match value {
+                Some(value) => drop(meta.insert(*key, *value)?),
+                None => drop(meta.remove(*key)?),
+            };
+        }
+    }
+    write.commit()?;
+    Ok(files)
 }
 
 /// Other crates' tables cannot collide with ours.

@@ -1,11 +1,13 @@
 //! The one thread that writes. Whatever waits in its queue is made durable together: one round of file syncs, one commit of the index.
 
+use super::bad::Bad;
 use super::error::StoreError;
 use super::flat::Flat;
 use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
 use super::staging::Staging;
 use crate::block::{Block, Multihash};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,10 @@ pub(super) struct Disk {
     pub flat: Flat,
     /// Blocks that are on their way to disk and are read from here until they are there.
     pub fresh: Staging,
+    /// Blocks that are listed, and whose bytes are wrong.
+    pub bad: Bad,
+    /// The last write failed: what is put from now on waits for the disk, so that whoever puts it hears of it.
+    pub failing: AtomicBool,
 }
 
 /// A request that is on its way to disk.
@@ -125,6 +131,7 @@ fn serve(disk: &Disk, group: &[Request]) {
         let same = rest.iter().take_while(|r| matches!(r.work, Work::Delete(_)) == deletes).count();
         let (now, later) = rest.split_at(same);
         let outcome = apply(disk, now);
+        disk.failing.store(outcome.is_err(), Ordering::Relaxed);
         for request in now {
             if let Work::PutSoon(blocks) = &request.work {
                 if let Err(why) = &outcome {
@@ -152,12 +159,13 @@ fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
             }
         }
     }
-    change.add = disk.index.absent(blocks.into_iter())?;
+    change.add = disk.index.absent(&blocks, &disk.bad)?;
     let large: Vec<&Block> = change.add.iter().copied().filter(|b| b.size() > MAX_SMALL_BYTES).collect();
     disk.flat.write(&large)?;
     if change.add.is_empty() && change.remove.is_empty() && change.meta.is_empty() {
         return Ok(());
     }
     let files = disk.index.commit(&change)?;
+    disk.bad.forget(change.add.iter().map(|block| block.cid().hash()).chain(&change.remove));
     disk.flat.remove(&files)
 }
