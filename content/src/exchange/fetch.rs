@@ -199,9 +199,11 @@ fn look_up(store: &Blockstore, cids: &[Cid], recursive: bool) -> Result<Looked, 
             }
             continue;
         }
-        match store.get(cid)? {
-            Some(data) => looked.links.extend(followable(block::links(cid, &data))?),
-            None => looked.missing.push(*cid),
+        match store.get(cid) {
+            Ok(Some(data)) => looked.links.extend(followable(block::links(cid, &data))?),
+            // What is corrupt here may be whole elsewhere.
+            Ok(None) | Err(StoreError::Corrupt { .. }) => looked.missing.push(*cid),
+            Err(other) => return Err(other.into()),
         }
     }
     Ok(looked)

@@ -2,7 +2,7 @@
 
 use crate::common::{Node, figure, node, random_block, soon};
 use std::time::Instant;
-use timerose_content::{Block, DAG_CBOR, Fetch, FetchError, Fetched, RAW, cid_v1};
+use timerose_content::{Block, ContentError, DAG_CBOR, Fetch, FetchError, Fetched, RAW, StoreError, cid_v1};
 
 pub fn request(roots: Vec<cid::Cid>, hints: &[&Node]) -> Fetch {
     Fetch { roots, hints: hints.iter().map(|n| n.host.peer).collect(), recursive: true, limit_bytes: u64::MAX }
@@ -178,4 +178,33 @@ async fn a_node_that_is_dropped_lets_go_of_its_store() {
         }
     };
     assert!(soon(reopened).await.has(&cid).unwrap());
+}
+
+/// Spoils the files of a node's large blocks.
+fn spoil(node: &crate::common::Node) {
+    for shard in std::fs::read_dir(node.dir.path().join("blocks")).unwrap() {
+        for file in std::fs::read_dir(shard.unwrap().path()).unwrap() {
+            std::fs::write(file.unwrap().path(), b"other bytes").unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_corrupt_block_is_never_served_and_comes_back_from_a_peer_that_has_it() {
+    let (holder, whole, asker) = (node().await, node().await, node().await);
+    let bytes = vec![7; 100_000];
+    let cid = holder.content.add_bytes(&bytes).unwrap();
+    spoil(&holder);
+    asker.host.connect(&holder.host).await;
+    let refused = soon(asker.content.fetch(request(vec![cid], &[&holder]))).await;
+    assert_eq!(refused, Err(FetchError::NotFound { cid, asked: 1, silent: 0 }));
+    assert_eq!(asker.content.store().stat().unwrap().blocks, 0);
+    // Whoever reads it hears that it is corrupt, and a fetch then brings it from elsewhere.
+    assert!(matches!(holder.content.block(&cid), Err(ContentError::Store(StoreError::Corrupt { .. }))));
+    whole.content.add_bytes(&bytes).unwrap();
+    holder.host.connect(&whole.host).await;
+    let fetched = soon(holder.content.fetch(request(vec![cid], &[]))).await.unwrap();
+    assert_eq!(fetched.from.into_keys().collect::<Vec<_>>(), [whole.host.peer]);
+    assert_eq!(holder.content.block(&cid).unwrap(), bytes);
+    assert_eq!(holder.content.store().verify(false, &mut |_| true).unwrap().found, 0);
 }
