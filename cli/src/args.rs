@@ -73,6 +73,9 @@ pub enum Command {
     Id(Show),
     /// Show the signed receipt of a task or a result.
     Receipt(Receipt),
+    /// Look after what this node keeps on disk.
+    #[command(subcommand)]
+    Repo(Repo),
     /// Run a scenario in the simulator.
     Sim(Sim),
     /// Tell a fresh node's core what `node --record` wrote, and compare what it decides.
@@ -315,6 +318,26 @@ pub struct Receipt {
     /// A receipt, or a task or a result that this node has seen.
     #[arg(value_name = "CID")]
     pub of: String,
+}
+
+/// `timerose repo`
+#[derive(Subcommand)]
+pub enum Repo {
+    /// Show how much is kept.
+    Stat(Show),
+    /// Read and hash every block, and look for every file in the index; fails when something is wrong.
+    Verify(Verify),
+}
+
+/// `timerose repo verify`
+#[derive(clap::Args)]
+pub struct Verify {
+    #[command(flatten)]
+    pub show: Show,
+    /// Take blocks whose bytes are wrong or gone off the index, so that they are fetched again, and take in whole blocks that
+    /// it does not list.
+    #[arg(long)]
+    pub repair: bool,
 }
 
 /// `timerose sim`

@@ -3,6 +3,7 @@
 mod call;
 mod content;
 mod mesh;
+mod repo;
 pub mod serve;
 mod sim;
 mod work;
@@ -40,6 +41,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Cancel(cancel) => work::cancel(&client, &cancel),
         Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => call::receipt(&client, &receipt),
+        Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),
         Command::Up(_) | Command::Node(_) | Command::Sim(_) | Command::Replay(_) => Ok(()),

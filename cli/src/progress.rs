@@ -13,6 +13,14 @@ pub fn transfer(what: &str, total: u64) -> ProgressBar {
     bar
 }
 
+/// A bar of blocks.
+pub fn blocks(what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_style(style("{prefix} {bar:30} {pos}/{len} blocks {eta}"));
+    bar.set_prefix(what.to_string());
+    bar
+}
+
 /// A bar of a job's tasks, with each node's share.
 pub fn job() -> ProgressBar {
     let bar = ProgressBar::new(0);

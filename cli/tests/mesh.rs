@@ -1,5 +1,7 @@
 //! The mesh as its users meet it: real processes, real streams, real blocks, real wasm.
 
+#[path = "mesh/faults.rs"]
+mod faults;
 #[path = "mesh/world.rs"]
 mod world;
 

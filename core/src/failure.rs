@@ -70,7 +70,19 @@ pub enum Failure {
     },
     /// The caller took it back.
     Cancelled,
-    /// A node could not do its part: a disk that is full, an engine that could not start.
+    /// There is no room left on a node's disk.
+    StorageFull {
+        /// The file or folder that could not be written.
+        at: String,
+    },
+    /// A node's copy of a block is damaged, and no peer has another.
+    Corrupt {
+        /// The block.
+        cid: Cid,
+        /// The file with the wrong bytes.
+        at: String,
+    },
+    /// A node could not do its part: a disk that fails, an engine that could not start.
     NodeFailed {
         /// What went wrong, and where.
         what: String,
@@ -96,6 +108,8 @@ impl Failure {
             Failure::DeadlineExceeded { .. } => "DeadlineExceeded",
             Failure::BadArgument { .. } => "BadArgument",
             Failure::Cancelled => "Cancelled",
+            Failure::StorageFull { .. } => "StorageFull",
+            Failure::Corrupt { .. } => "Corrupt",
             Failure::NodeFailed { .. } => "NodeFailed",
             Failure::MayHaveRun { .. } => "MayHaveRun",
         }
@@ -123,6 +137,12 @@ impl Failure {
             Failure::DeadlineExceeded { .. } => "allow more with --timeout".into(),
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
             Failure::Cancelled => "call again".into(),
+            Failure::StorageFull { .. } => {
+                "free space on that disk and try again; nothing that was stored is lost, and the node need not be restarted".into()
+            }
+            Failure::Corrupt { .. } => {
+                "add the content again, or join a node that has it; timerose repo verify shows what else is damaged".into()
+            }
             Failure::NodeFailed { .. } => "the node's log says more; another node may do it".into(),
             Failure::MayHaveRun { .. } => "look whether its effects are there; another --seq runs it again".into(),
         }
@@ -130,7 +150,10 @@ impl Failure {
 
     /// Whether another executor may do better: the fault was the node's, not the work's.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, Failure::NodeFailed { .. } | Failure::Overloaded { .. })
+        matches!(
+            self,
+            Failure::NodeFailed { .. } | Failure::StorageFull { .. } | Failure::Corrupt { .. } | Failure::Overloaded { .. }
+        )
     }
 }
 
@@ -157,6 +180,8 @@ impl fmt::Display for Failure {
             Failure::DeadlineExceeded { stage } => write!(f, "the deadline passed while {stage}"),
             Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
             Failure::Cancelled => write!(f, "cancelled"),
+            Failure::StorageFull { at } => write!(f, "no space left on the disk of {at}"),
+            Failure::Corrupt { cid, at } => write!(f, "{cid} is corrupt in {at}"),
             Failure::NodeFailed { what } => write!(f, "a node failed: {what}"),
             Failure::MayHaveRun { what } => write!(f, "the work may have run: {what}"),
         }

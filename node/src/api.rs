@@ -4,6 +4,7 @@ mod calls;
 mod content;
 mod error;
 mod jobs;
+mod repo;
 mod status;
 mod work;
 
@@ -84,6 +85,8 @@ fn router(api: Api) -> Router {
         .route("/v1/deploy", post(calls::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
         .route("/v1/receipt/{cid}", get(calls::receipt))
+        .route("/v1/repo", get(repo::stat))
+        .route("/v1/repo/verify", post(repo::verify))
         .route("/v1/add", post(content::add).layer(DefaultBodyLimit::disable()))
         .route("/v1/stat/{cid}", get(content::stat))
         .route("/v1/stat/{cid}/{*path}", get(content::stat))

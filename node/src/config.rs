@@ -41,6 +41,20 @@ pub enum StartError {
         /// Why not.
         why: String,
     },
+    /// A file of the data folder is damaged.
+    #[error("{path} is damaged: {why}")]
+    Damaged {
+        /// Which.
+        path: PathBuf,
+        /// How it was noticed.
+        why: String,
+    },
+    /// There is no room on the disk.
+    #[error("no space left on the disk of {path}")]
+    Full {
+        /// What was to be written.
+        path: PathBuf,
+    },
     /// Another process runs a node in the data folder.
     #[error("another process runs a node in {path}")]
     Busy {

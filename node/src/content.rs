@@ -1,6 +1,7 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
 mod import;
+mod repo;
 mod shelf;
 
 use bytes::Bytes;
@@ -66,6 +67,8 @@ impl Driver {
         let (content, behaviour) = opened.map_err(|e| match e {
             // A node that is ending has let go of the folder, and not yet of the store.
             StoreError::Locked { .. } => StartError::Busy { path: dir.to_path_buf() },
+            StoreError::Damaged { path, why } => StartError::Damaged { path, why },
+            StoreError::Full { path } => StartError::Full { path },
             other => StartError::Data { path, why: other.to_string() },
         })?;
         let inner = Inner {
@@ -191,13 +194,21 @@ impl Driver {
         Ok(function)
     }
 
-    /// One block, from peers where it is not here.
+    /// One block, from peers where it is not here or corrupt.
     async fn block(&self, cid: Cid, hints: &[NodeId]) -> Result<Bytes, Failure> {
         let here = |content: Content| move || content.store().serve_get(&cid).map_err(|e| of_store(&e));
-        if let Some(block) = blocking(here(self.0.content.clone())).await? {
-            return Ok(block);
+        let corrupt = match blocking(here(self.0.content.clone())).await {
+            Ok(Some(block)) => return Ok(block),
+            Ok(None) => None,
+            Err(corrupt @ Failure::Corrupt { .. }) => Some(corrupt),
+            Err(other) => return Err(other),
+        };
+        match self.fetch(vec![cid], false, hints).await {
+            Ok(_) => {}
+            // That there was one once says more than that nobody else has it.
+            Err(Failure::NotFound { .. }) if corrupt.is_some() => return corrupt.map_or(Err(Failure::Cancelled), Err),
+            Err(other) => return Err(other),
         }
-        self.fetch(vec![cid], false, hints).await?;
         blocking(here(self.0.content.clone())).await?.ok_or(Failure::NotFound { cid, asked: 0 })
     }
 
@@ -210,8 +221,10 @@ impl Driver {
         blocking(move || {
             let mut get = |cid: &Cid| match driver.0.content.block(cid) {
                 Ok(block) => Ok(block),
-                Err(ContentError::Missing { cid }) => driver.0.runtime.block_on(driver.block(cid, &[])),
-                Err(other) => Err(Failure::NodeFailed { what: other.to_string() }),
+                Err(ContentError::Missing { cid } | ContentError::Store(StoreError::Corrupt { cid, .. })) => {
+                    driver.0.runtime.block_on(driver.block(cid, &[]))
+                }
+                Err(other) => Err(of_content(other)),
             };
             what(&mut get).map_err(of_unixfs)
         })
@@ -275,6 +288,11 @@ impl Driver {
                 });
                 let _ = answer.send(kept.await);
             }
+            ContentRequest::Stat { answer } => {
+                let content = self.0.content.clone();
+                let _ = answer.send(blocking(move || content.store().stat().map_err(|e| of_store(&e))).await);
+            }
+            ContentRequest::Verify { repair, news } => repo::verify(self.0.content.clone(), repair, news).await,
             ContentRequest::Read { file, chunks } => {
                 let failed = chunks.clone();
                 if let Err(failure) = self.read(file, chunks).await {
@@ -341,7 +359,19 @@ async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Failure> +
 }
 
 fn of_store(error: &StoreError) -> Failure {
-    Failure::NodeFailed { what: error.to_string() }
+    match error {
+        StoreError::Full { path } => Failure::StorageFull { at: path.display().to_string() },
+        StoreError::Corrupt { cid, path } => Failure::Corrupt { cid: *cid, at: path.display().to_string() },
+        other => Failure::NodeFailed { what: other.to_string() },
+    }
+}
+
+fn of_content(error: ContentError) -> Failure {
+    match error {
+        ContentError::Missing { cid } => Failure::NotFound { cid, asked: 0 },
+        ContentError::UnixFs(problem) => of_unixfs(problem.into()),
+        ContentError::Store(error) => of_store(&error),
+    }
 }
 
 fn of_fetch(error: FetchError) -> Failure {
@@ -352,7 +382,8 @@ fn of_fetch(error: FetchError) -> Failure {
         bad @ (FetchError::Block(_) | FetchError::TooLarge) => {
             Failure::BadArgument { index: 0, wanted: "content that can be fetched".into(), got: bad.to_string() }
         }
-        other => Failure::NodeFailed { what: other.to_string() },
+        FetchError::Store(error) => of_store(&error),
+        FetchError::Closed => Failure::NodeFailed { what: "the exchange has ended".into() },
     }
 }
 

@@ -8,6 +8,7 @@ use cid::Cid;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use timerose_content::blockstore::{Report, StoreStat};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -37,8 +38,20 @@ pub(crate) enum ContentRequest {
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
     Put { block: Bytes, answer: Answer<Cid> },
+    /// How much is kept.
+    Stat { answer: Answer<StoreStat> },
+    /// Read and hash every block, and mend what can be mended where that is asked for.
+    Verify { repair: bool, news: mpsc::Sender<RepoNews> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
+}
+
+/// What is heard of a check of the store.
+pub(crate) enum RepoNews {
+    /// So many blocks of about so many are checked.
+    Progress { checked: u64, blocks: u64 },
+    /// How it ended.
+    Ended(Result<Report, Failure>),
 }
 
 /// Bytes of blocks that went over the network since the node began.

@@ -59,6 +59,11 @@ fn processors() -> u32 {
 fn not_started(error: StartError) -> CliError {
     let hint = match &error {
         StartError::Data { .. } => "check the folder and its permissions",
+        StartError::Damaged { path, .. } if path.ends_with("index.redb") => {
+            "move it away, then `timerose repo verify --repair`: blocks over 16 KiB are taken in again, smaller ones come from peers"
+        }
+        StartError::Damaged { .. } => "move it away: a new one is made, and what it held is forgotten; no block is lost",
+        StartError::Full { .. } => "free space there and try again",
         StartError::Busy { .. } => "end it, or give this one a folder of its own",
         StartError::Listen { .. } => "is the port taken? port 0 lets the system choose",
         StartError::Address { .. } => "such as /ip4/127.0.0.1/tcp/4001 or /ip4/127.0.0.1/udp/4001/quic-v1",
@@ -66,6 +71,8 @@ fn not_started(error: StartError) -> CliError {
     };
     match error {
         StartError::Address { .. } => CliError::usage(error, hint),
+        StartError::Damaged { .. } => CliError { code: "Corrupt".into(), message: error.to_string(), hint: hint.into() },
+        StartError::Full { .. } => CliError { code: "StorageFull".into(), message: error.to_string(), hint: hint.into() },
         _ => CliError::unavailable(error, hint),
     }
 }

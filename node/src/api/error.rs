@@ -68,6 +68,8 @@ impl From<Failure> for ApiError {
             }
             Failure::DeadlineExceeded { .. } => StatusCode::GATEWAY_TIMEOUT,
             Failure::Cancelled => StatusCode::CONFLICT,
+            Failure::StorageFull { .. } => StatusCode::INSUFFICIENT_STORAGE,
+            Failure::Corrupt { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => StatusCode::BAD_GATEWAY,
         };
         let retry_after_s = match &failure {
@@ -85,6 +87,8 @@ impl From<Failure> for ApiError {
             Failure::LimitExceeded { which, at } => json!({"which": which, "at": at}),
             Failure::DeadlineExceeded { stage } => json!({"stage": stage}),
             Failure::BadArgument { index, wanted, got } => json!({"index": index, "wanted": wanted, "got": got}),
+            Failure::StorageFull { at } => json!({"at": at}),
+            Failure::Corrupt { cid, at } => json!({"cid": cid.to_string(), "at": at}),
             Failure::Cancelled | Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => json!({}),
         };
         if let (Value::Object(body), Value::Object(more)) = (&mut body, more) {

@@ -112,7 +112,8 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-fn named(name: &str, data: &Value) -> Event {
+/// One server-sent event.
+pub(super) fn named(name: &str, data: &Value) -> Event {
     Event::default().event(name).data(data.to_string())
 }
 

@@ -8,6 +8,7 @@ use timerose_content::{Block, Content, ContentError, DAG_CBOR, EntryKind, FileRe
 use timerose_core::failure::Failure;
 use timerose_engines::{Host, HostEntry};
 
+use super::of_content;
 use crate::ports::Shelf;
 
 /// Files that are kept open between reads: a guest reads its arguments in order, some of a mount at a time.
@@ -82,15 +83,5 @@ impl Shelf for LocalShelf {
             Err(why) => return had(Err(Failure::NodeFailed { what: why.to_string() })),
         };
         had(self.content.store().put_soon(blocks).map_err(|e| of_content(e.into())));
-    }
-}
-
-fn of_content(error: ContentError) -> Failure {
-    match error {
-        ContentError::Missing { cid } => Failure::NotFound { cid, asked: 0 },
-        ContentError::UnixFs(problem) => {
-            Failure::BadArgument { index: 0, wanted: "UnixFS content".into(), got: problem.to_string() }
-        }
-        ContentError::Store(error) => Failure::NodeFailed { what: error.to_string() },
     }
 }

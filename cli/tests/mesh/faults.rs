@@ -1,0 +1,235 @@
+//! Disks that are full, read-only or give back other bytes, and nodes that are killed: each has a clear error, and nothing else is lost.
+
+use super::world::{Said, World};
+use super::{guest, pair};
+use serde_json::Value;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The block files of a node.
+fn block_files(dir: &Path) -> Vec<PathBuf> {
+    let shards = fs::read_dir(dir.join("blocks/blocks")).expect("shards").map(|entry| entry.expect("a shard").path());
+    shards.flat_map(|shard| fs::read_dir(shard).expect("files").map(|entry| entry.expect("a file").path())).collect()
+}
+
+fn random(seed: u64, size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// A command failed with this code and exit code, and said these things.
+fn refused(said: &Said, code: &str, exit: i32, parts: &[&str]) {
+    assert_eq!(said.code, exit, "{}{}", said.stdout, said.stderr);
+    assert!(said.stderr.contains(&format!("error: {code}: ")) && said.stderr.contains(" hint: "), "{}", said.stderr);
+    for part in parts {
+        assert!(said.stderr.contains(part), "{part:?} is not in {}", said.stderr);
+    }
+}
+
+#[test]
+fn a_corrupt_block_is_fetched_again_from_whoever_has_it() {
+    let world = World::new();
+    let (a, b) = pair(&world, &[], &[]);
+    let text = "corrupt me not ".repeat(40_000);
+    world.write("file", &text);
+    let cid = world.command(&a.dir, &["add", "file"]).ok();
+    assert_eq!(world.command(&b.dir, &["cat", &cid]).ok(), text.trim_end());
+    for file in block_files(&a.dir) {
+        fs::write(file, "other bytes").expect("spoilt");
+    }
+    let received = a.metric("block_bytes_received_total");
+    assert_eq!(world.command(&a.dir, &["cat", &cid]).ok(), text.trim_end());
+    assert!(a.metric("block_bytes_received_total") > received + 500_000);
+    let report = world.command(&a.dir, &["repo", "verify", "-o", "json"]).json();
+    assert_eq!(report["found"], 0, "what was fetched replaced it: {report}");
+    let log = fs::read_to_string(&a.log).expect("a log");
+    assert!(log.contains("a block is corrupt") && log.contains(&a.dir.join("blocks/blocks").display().to_string()), "{log}");
+}
+
+#[test]
+fn a_corrupt_block_that_nobody_else_has_is_named_and_repo_verify_mends_the_rest() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let (flipped, cut, gone) = (random(1, 100_000), random(2, 100_000), random(3, 100_000));
+    let names = ["flipped", "cut", "gone", "good"];
+    let cids: Vec<String> = [&flipped, &cut, &gone, &b"good".to_vec()]
+        .iter()
+        .zip(names)
+        .map(|(bytes, name)| {
+            world.write(name, bytes);
+            world.command(&node.dir, &["add", name]).ok()
+        })
+        .collect();
+    let file = |cid: &str| block_files(&node.dir).into_iter().find(|path| path.ends_with(cid)).expect("its file");
+    let paths: Vec<PathBuf> = cids[..3].iter().map(|cid| file(cid)).collect();
+    let mut spoilt = flipped.clone();
+    spoilt[77] ^= 1;
+    fs::write(&paths[0], spoilt).expect("spoilt");
+    fs::write(&paths[1], &cut[..99]).expect("cut short");
+    fs::remove_file(&paths[2]).expect("removed");
+    for (cid, path) in cids.iter().zip(&paths) {
+        let said = world.command(&node.dir, &["cat", cid]);
+        refused(&said, "Corrupt", 1, &[cid, &path.display().to_string(), "timerose repo verify"]);
+    }
+    assert_eq!(world.command(&node.dir, &["cat", &cids[3]]).ok(), "good", "the rest is untouched");
+    let said = world.command(&node.dir, &["repo", "verify", "-o", "json"]);
+    refused(&said, "Corrupt", 1, &["3 things are wrong", "--repair"]);
+    let report: Value = serde_json::from_str(&said.stdout).expect("JSON");
+    let mut found: Vec<(&str, &str)> = (report["findings"].as_array().expect("findings").iter())
+        .map(|finding| (finding["cid"].as_str().expect("a CID"), finding["fault"].as_str().expect("a fault")))
+        .collect();
+    found.sort_unstable();
+    let mut expected = [(&*cids[0], "corrupt"), (&*cids[1], "corrupt"), (&*cids[2], "missing")];
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    world.command(&node.dir, &["repo", "verify", "--repair"]).ok();
+    let stat = world.command(&node.dir, &["repo", "stat", "-o", "json"]).json();
+    assert_eq!((&stat["blocks"], &stat["bytes"]), (&Value::from(1), &Value::from(4)));
+    assert_eq!(world.command(&node.dir, &["cat", &cids[0]]).code, 3, "not here, and nobody has it");
+    assert_eq!(world.command(&node.dir, &["add", "flipped"]).ok(), cids[0]);
+    assert_eq!(world.command(&node.dir, &["repo", "verify", "-o", "json"]).json()["found"], 0);
+}
+
+#[test]
+fn a_damaged_index_is_named_and_rebuilt_as_the_hint_says() {
+    let world = World::new();
+    let home = world.path("home");
+    let large = random(4, 300_000);
+    world.write("large", &large);
+    let cid = world.command(&home, &["add", "large"]).ok();
+    let index = home.join("blocks/index.redb");
+    fs::write(&index, random(5, 50_000)).expect("spoilt");
+    let said = world.command(&home, &["repo", "verify"]);
+    refused(&said, "Corrupt", 1, &[&index.display().to_string(), "move it away", "repo verify --repair"]);
+    fs::rename(&index, world.path("away")).expect("moved");
+    world.command(&home, &["repo", "verify", "--repair"]).ok();
+    // The file's root, of some hundred bytes, was in the index: adding it again costs no data.
+    assert_eq!(world.command(&home, &["add", "large"]).ok(), cid);
+    world.command(&home, &["get", &cid, "-o", "back"]).ok();
+    assert!(fs::read(world.path("back")).expect("read") == large);
+}
+
+/// A small disk of its own, where the test may mount one.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(dir: PathBuf, mib: u32) -> Option<SmallDisk> {
+        fs::create_dir_all(&dir).expect("made");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={mib}m"), "tmpfs"]).arg(&dir).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk(dir));
+        }
+        let _ = writeln!(std::io::stderr(), "SKIPPED: only root may mount a small disk");
+        None
+    }
+
+    /// Fills what is left.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("ballast")).expect("made");
+        while file.write(&[7; 4096]).is_ok_and(|written| written > 0) {}
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.0.join("ballast")).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_adds_loses_nothing_and_needs_no_restart() {
+    let world = World::new();
+    let Some(disk) = SmallDisk::mount(world.path("a"), 32) else { return };
+    let node = world.node("a", &[]);
+    let function = world.command(&node.dir, &["deploy", &guest("built/wordcount-fan.wasm")]).ok();
+    let call = |text: &str| world.command(&node.dir, &["call", &function, "--entry", "map", "--arg", text, "--cat"]);
+    assert_eq!(call("a b a").ok(), r#"{"a":2,"b":1}"#);
+    world.write("kept", random(1, 600_000));
+    let kept = world.command(&node.dir, &["add", "kept"]).ok();
+    disk.fill();
+    world.write("much", random(2, 3_000_000));
+    let said = world.command(&node.dir, &["add", "much"]);
+    refused(&said, "StorageFull", 6, &[&node.dir.display().to_string(), "free space", "need not be restarted"]);
+    world.command(&node.dir, &["cat", &kept]).ok_bytes(600_000);
+    let called = call("c d c");
+    if called.code != 0 {
+        refused(&called, "StorageFull", 6, &[]);
+    }
+    disk.free();
+    let much = world.command(&node.dir, &["add", "much"]).ok();
+    world.command(&node.dir, &["cat", &much]).ok_bytes(3_000_000);
+    assert_eq!(call("e f e").ok(), r#"{"e":2,"f":1}"#);
+    assert_eq!(world.command(&node.dir, &["repo", "verify", "-o", "json"]).json()["wrong"], 0);
+}
+
+#[test]
+fn a_node_on_a_read_only_disk_says_so() {
+    let world = World::new();
+    let Some(disk) = SmallDisk::mount(world.path("a"), 16) else { return };
+    world.did("a");
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(&disk.0).status();
+    assert!(remounted.expect("run").success());
+    let said = world.command(&world.path("a"), &["node"]);
+    refused(&said, "Unavailable", 6, &["Read-only file system", &disk.0.display().to_string()]);
+}
+
+/// Adds a file over the API; its CID, if the node says that it has it.
+fn add(api: &str, bytes: &[u8]) -> Option<String> {
+    let mut answer = ureq::post(format!("http://{api}/v1/add")).send(bytes).ok()?;
+    let added: Value = answer.body_mut().read_json().ok()?;
+    added["cid"].as_str().map(String::from)
+}
+
+/// The size of the file of this number: small ones, of one block, of several.
+fn size(number: u64) -> usize {
+    [100, 20_000, 262_144, 700_000][number as usize % 4] + number as usize
+}
+
+/// `TIMEROSE_KILL_ROUNDS` says how often; each time at another moment.
+#[test]
+fn what_was_acknowledged_survives_kill_9_during_adds() {
+    let rounds: u64 = std::env::var("TIMEROSE_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
+    let world = World::new();
+    let mut acknowledged: Vec<(u64, String)> = Vec::new();
+    let mut next = 0;
+    for round in 0..rounds {
+        let mut node = world.node("a", &[]);
+        let api = node.api().to_string();
+        let few = fastrand::Rng::with_seed(round).usize(5..60);
+        let (tell, told) = std::sync::mpsc::sync_channel(1024);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (api, tell) = (&api, tell.clone());
+                scope.spawn(move || {
+                    let mut number = next + thread;
+                    while let Some(cid) = add(api, &random(number, size(number))) {
+                        tell.send((number, cid)).expect("heard");
+                        number += 4;
+                    }
+                });
+            }
+            drop(tell);
+            acknowledged.extend(told.iter().take(few));
+            node.kill();
+            acknowledged.extend(told.iter());
+        });
+        next = acknowledged.iter().map(|(number, _)| number + 8).max().unwrap_or(next);
+        let node = world.node("a", &[]);
+        let report = world.command(&node.dir, &["repo", "verify", "-o", "json"]).json();
+        assert_eq!(report["wrong"], 0, "round {round}: {report}");
+        for (number, cid) in &acknowledged {
+            let mut bytes = Vec::new();
+            let mut answer = ureq::get(format!("http://{}/v1/cat/{cid}", node.api())).call().expect("it is there");
+            answer.body_mut().as_reader().read_to_end(&mut bytes).expect("read");
+            assert!(bytes == random(*number, size(*number)), "round {round}: file {number}, {cid}");
+        }
+    }
+    assert!(acknowledged.len() as u64 >= 5 * rounds);
+}

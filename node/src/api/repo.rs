@@ -1,0 +1,77 @@
+//! The store: how much it holds, and whether it is whole.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use timerose_content::blockstore::{Fault, Finding, Report};
+use tokio::sync::mpsc;
+
+use super::calls::ask;
+use super::error::{ApiError, Body};
+use super::jobs::named;
+use super::{PROGRESS_QUEUE, Shared};
+use crate::ports::{ContentRequest, RepoNews};
+
+/// The body of a check.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VerifyBody {
+    #[serde(default)]
+    repair: bool,
+}
+
+/// `GET /v1/repo`
+pub(super) async fn stat(State(api): Shared) -> Result<Json<Value>, ApiError> {
+    let stat = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
+    Ok(Json(json!({"blocks": stat.blocks, "bytes": stat.bytes})))
+}
+
+/// `POST /v1/repo/verify`: events `progress`, then one `result` or `error`. Whoever stops reading ends it.
+pub(super) async fn verify(
+    State(api): Shared,
+    Body(body): Body<VerifyBody>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
+    let request = ContentRequest::Verify { repair: body.repair, news };
+    api.ports.content.send(request).await.map_err(|_| ApiError::ending())?;
+    let events = futures::stream::unfold(heard, |mut heard| async move {
+        let event = match heard.recv().await? {
+            RepoNews::Progress { checked, blocks } => named("progress", &json!({"checked": checked, "blocks": blocks})),
+            RepoNews::Ended(Ok(report)) => named("result", &show(&report)),
+            RepoNews::Ended(Err(failure)) => named("error", ApiError::from(failure).body()),
+        };
+        Some((Ok(event), heard))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+fn show(report: &Report) -> Value {
+    let findings: Vec<Value> = report.findings.iter().map(show_finding).collect();
+    json!({
+        "blocks": report.blocks,
+        "bytes": report.bytes,
+        "found": report.found,
+        "wrong": report.wrong,
+        "findings": findings,
+    })
+}
+
+fn show_finding(finding: &Finding) -> Value {
+    let (fault, hint) = match finding.fault {
+        Fault::Corrupt => ("corrupt", "--repair removes it, so that it is fetched again; or add it again"),
+        Fault::Missing => ("missing", "--repair takes it off the index, so that it is fetched again; or add it again"),
+        Fault::Unlisted => ("unlisted", "a crash leaves such files; --repair takes it in"),
+        Fault::Foreign => ("foreign", "it is no block: move it away"),
+    };
+    json!({
+        "fault": fault,
+        "cid": finding.cid.map(|cid| cid.to_string()),
+        "path": finding.path.display().to_string(),
+        "repaired": finding.repaired,
+        "hint": if finding.repaired { "" } else { hint },
+    })
+}
