@@ -17,6 +17,9 @@ fn the_manual_is_what_help_says() {
     for command in program.get_subcommands_mut() {
         let name = format!("timerose {}", command.get_name());
         add(&name, command);
+        for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+            add(&format!("{name} {}", below.get_name()), below);
+        }
     }
     let manual = manual.lines().map(str::trim_end).collect::<Vec<_>>().join("\n") + "\n";
     expect_file!["../../docs/cli.md"].assert_eq(&manual);

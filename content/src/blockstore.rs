@@ -25,10 +25,10 @@ pub use staging::{MAX_STAGED_BYTES, StageFull};
 pub use verify::{Fault, Finding, MAX_FINDINGS, Report};
 
 use crate::block::{self, Block, Multihash};
+use bad::Bad;
 use bytes::Bytes;
 use cid::Cid;
 use flat::Flat;
-use bad::Bad;
 use index::{Index, Place};
 use staging::Staging;
 use std::path::{Path, PathBuf};

@@ -138,7 +138,8 @@ impl Failure {
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
             Failure::Cancelled => "call again".into(),
             Failure::StorageFull { .. } => {
-                "free space on that disk and try again; nothing that was stored is lost, and the node need not be restarted".into()
+                "free space on that disk and try again; nothing that was stored is lost, and the node need not be restarted"
+                    .into()
             }
             Failure::Corrupt { .. } => {
                 "add the content again, or join a node that has it; timerose repo verify shows what else is damaged".into()

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use timerose_content::StoreError;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
@@ -28,6 +29,20 @@ pub struct Config {
     pub offers: Resources,
     /// Where what the core is told is recorded, for a replay.
     pub record: Option<PathBuf>,
+}
+
+impl StartError {
+    /// The same for what is kept by means of the blockstore.
+    pub(crate) fn of_store(dir: &Path, error: StoreError) -> StartError {
+        match error {
+            // A node that is ending has let go of the folder, and not yet of the store.
+            StoreError::Locked { .. } => StartError::Busy { path: dir.to_path_buf() },
+            StoreError::Damaged { path, why } => StartError::Damaged { path, why },
+            StoreError::Full { path } => StartError::Full { path },
+            StoreError::Io { path, doing, why } => StartError::Data { path, why: format!("cannot {doing} it: {why}") },
+            other => StartError::Data { path: dir.to_path_buf(), why: other.to_string() },
+        }
+    }
 }
 
 /// Why a node did not start.

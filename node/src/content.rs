@@ -63,14 +63,7 @@ impl Driver {
     pub fn open(dir: &Path, me: NodeId, requests: Requests) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
-        let opened = Content::open(&path, &runtime);
-        let (content, behaviour) = opened.map_err(|e| match e {
-            // A node that is ending has let go of the folder, and not yet of the store.
-            StoreError::Locked { .. } => StartError::Busy { path: dir.to_path_buf() },
-            StoreError::Damaged { path, why } => StartError::Damaged { path, why },
-            StoreError::Full { path } => StartError::Full { path },
-            other => StartError::Data { path, why: other.to_string() },
-        })?;
+        let (content, behaviour) = Content::open(&path, &runtime).map_err(|e| StartError::of_store(dir, e))?;
         let inner = Inner {
             content,
             runtime,

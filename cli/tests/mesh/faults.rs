@@ -112,6 +112,26 @@ fn a_damaged_index_is_named_and_rebuilt_as_the_hint_says() {
     assert!(fs::read(world.path("back")).expect("read") == large);
 }
 
+#[test]
+fn damaged_machine_code_is_compiled_again_and_the_log_says_so() {
+    let world = World::new();
+    let mut node = world.node("a", &[]);
+    let function = world.command(&node.dir, &["deploy", &guest("built/wordcount-fan.wasm")]).ok();
+    let call =
+        |dir: &Path| world.command(dir, &["call", &function, "--entry", "map", "--arg", "a b a", "--no-memo", "--cat"]).ok();
+    let counted = call(&node.dir);
+    let found = Command::new("find").arg(&node.dir).args(["-name", "*.cwasm"]).output().expect("run");
+    let files: Vec<PathBuf> = String::from_utf8(found.stdout).expect("UTF-8").lines().map(PathBuf::from).collect();
+    assert!(!files.is_empty(), "machine code is kept");
+    node.kill();
+    files.iter().for_each(|file| fs::write(file, random(6, 100_000)).expect("spoilt"));
+    drop(node);
+    let node = world.node("a", &[]);
+    assert_eq!(call(&node.dir), counted);
+    let log = fs::read_to_string(&node.log).expect("a log");
+    assert!(log.contains("compiled code is damaged or not of this node, dropped"), "{log}");
+}
+
 /// A small disk of its own, where the test may mount one.
 struct SmallDisk(PathBuf);
 

@@ -78,7 +78,7 @@ fn a_small_block_that_the_index_has_wrong_is_corrupt_and_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let (bad, good) = (block(1, 500), block(2, 500));
-    store.put_many(&[good.clone()]).unwrap();
+    store.put_many(std::slice::from_ref(&good)).unwrap();
     // The same index, with other bytes under the hash.
     let forged = Block::hashed(*bad.cid(), &b"other bytes"[..]);
     store.put_many(&[forged]).unwrap();
@@ -89,7 +89,7 @@ fn a_small_block_that_the_index_has_wrong_is_corrupt_and_is_replaced() {
         repaired: false,
     };
     assert_eq!(check(&store, false).findings, [finding]);
-    store.put_many(&[bad.clone()]).unwrap();
+    store.put_many(std::slice::from_ref(&bad)).unwrap();
     assert_eq!(store.get(bad.cid()).unwrap().as_ref(), Some(bad.data()));
     assert_eq!(store.stat().unwrap(), StoreStat { blocks: 2, bytes: 1000 });
 }
