@@ -81,7 +81,8 @@ impl CliError {
             "NotFound" => 3,
             "Denied" => 4,
             "FunctionFailed" | "LimitExceeded" => 5,
-            "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "StorageFull" | "MayHaveRun" | "Unavailable" | "Cancelled" => 6,
+            "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "StorageFull" | "MayHaveRun" | "Unavailable"
+            | "Cancelled" => 6,
             _ => 1,
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::{Format, Repo, Verify};
-use crate::client::Client;
+use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::show;
 use crate::progress;
@@ -28,7 +28,7 @@ fn stat(client: &Client, format: Format) -> Result<(), CliError> {
 
 fn verify(client: &Client, args: &Verify) -> Result<(), CliError> {
     let bar = progress::blocks("checking");
-    let checked = client.follow("/v1/repo/verify", &json!({"repair": args.repair}), |event| {
+    let checked = client.follow("/v1/repo/verify", &json!({"repair": args.repair}), Repeat::Safe, |_, event| {
         bar.set_length(number(event, "blocks"));
         bar.set_position(number(event, "checked"));
     });
