@@ -58,6 +58,9 @@ fn processors() -> u32 {
 
 fn not_started(error: StartError) -> CliError {
     let hint = match &error {
+        StartError::Data { path, .. } if path.extension().is_some_and(|ending| ending == "redb") => {
+            "check its permissions; if it is damaged, move it away: a new one is made, what it held is forgotten, and no block is lost"
+        }
         StartError::Data { .. } => "check the folder and its permissions",
         StartError::Damaged { path, .. } if path.ends_with("index.redb") => {
             "move it away, then `timerose repo verify --repair`: blocks over 16 KiB are taken in again, smaller ones come from peers"

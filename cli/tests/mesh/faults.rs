@@ -113,6 +113,25 @@ fn a_damaged_index_is_named_and_rebuilt_as_the_hint_says() {
 }
 
 #[test]
+fn a_damaged_table_of_what_is_remembered_is_named_and_no_block_is_lost() {
+    let world = World::new();
+    let home = world.path("home");
+    world.write("file", "kept");
+    let cid = world.command(&home, &["add", "file"]).ok();
+    let tables = fs::read_dir(&home).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let tables: Vec<PathBuf> = tables.filter(|path| path.extension().is_some_and(|ending| ending == "redb")).collect();
+    assert!(!tables.is_empty());
+    for table in tables {
+        fs::write(&table, random(8, 50_000)).expect("spoilt");
+        let said = world.command(&home, &["cat", &cid]);
+        assert_ne!(said.code, 0);
+        assert!(said.stderr.contains(&table.display().to_string()) && said.stderr.contains("move it away"), "{}", said.stderr);
+        fs::remove_file(&table).expect("moved away");
+        assert_eq!(world.command(&home, &["cat", &cid]).ok(), "kept");
+    }
+}
+
+#[test]
 fn damaged_machine_code_is_compiled_again_and_the_log_says_so() {
     let world = World::new();
     let mut node = world.node("a", &[]);
