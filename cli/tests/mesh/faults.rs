@@ -196,14 +196,18 @@ fn a_full_disk_refuses_adds_loses_nothing_and_needs_no_restart() {
     world.write("much", random(2, 3_000_000));
     let said = world.command(&node.dir, &["add", "much"]);
     refused(&said, "StorageFull", 6, &[&node.dir.display().to_string(), "free space", "need not be restarted"]);
-    world.command(&node.dir, &["cat", &kept]).ok_bytes(600_000);
+    let whole = |cid: &str, to: &str, bytes: Vec<u8>| {
+        world.command(&node.dir, &["get", cid, "-o", to]).ok();
+        assert!(fs::read(world.path(to)).expect("read") == bytes);
+    };
+    whole(&kept, "kept-back", random(1, 600_000));
     let called = call("c d c");
     if called.code != 0 {
         refused(&called, "StorageFull", 6, &[]);
     }
     disk.free();
     let much = world.command(&node.dir, &["add", "much"]).ok();
-    world.command(&node.dir, &["cat", &much]).ok_bytes(3_000_000);
+    whole(&much, "much-back", random(2, 3_000_000));
     assert_eq!(call("e f e").ok(), r#"{"e":2,"f":1}"#);
     assert_eq!(world.command(&node.dir, &["repo", "verify", "-o", "json"]).json()["wrong"], 0);
 }

@@ -19,8 +19,6 @@ pub struct World {
 pub struct Said {
     pub code: i32,
     pub stdout: String,
-    /// Bytes on standard output.
-    pub bytes: usize,
     pub stderr: String,
 }
 
@@ -29,11 +27,6 @@ impl Said {
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.stdout.trim_end().to_string()
-    }
-
-    /// It went well and wrote so many bytes, which need not be text.
-    pub fn ok_bytes(self, size: usize) {
-        assert_eq!((self.code, self.bytes), (0, size), "{}", self.stderr);
     }
 
     pub fn json(self) -> Value {
@@ -46,7 +39,6 @@ impl From<Output> for Said {
     fn from(output: Output) -> Said {
         Said {
             code: output.status.code().unwrap_or(-1),
-            bytes: output.stdout.len(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
