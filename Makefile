@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt lint guests clean
+.PHONY: help demo test bench soak fmt lint guests clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -18,6 +18,9 @@ test: ## install what is missing and run every check; the last line counts them
 
 bench: ## measure the paths that must be fast, each beside its limit (SIZE_MB=n, ROUNDS=n)
 	@scripts/bench
+
+soak: ## the long tests: many seeds, many deaths, a million calls (SEEDS=n, ROUNDS=n, KILLS=n, CALLS=n); about an hour
+	@scripts/soak
 
 fmt: ## format the sources
 	@cargo fmt

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
-use world::{Node, World, wait_until};
+use world::{Node, World, rounds, wait_until};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const FILES: usize = 300;
@@ -75,11 +75,6 @@ fn data(world: &World, round: usize) -> (String, BTreeMap<String, u64>) {
         world.write(&format!("{folder}/{:02}/{file}", file % 11), text);
     }
     (folder, counts)
-}
-
-/// How many times the long tests go round.
-fn rounds() -> usize {
-    std::env::var("TIMEROSE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
 }
 
 #[test]

@@ -162,6 +162,11 @@ impl Blockstore {
         Ok(())
     }
 
+    /// Waits until all that was put before is durable, or known to have failed: then it is absent.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.0.writer.begin(Work::Put(Vec::new()))?.wait()
+    }
+
     /// Queues blocks for the disk without waiting; blocks only while the queue is full.
     fn begin_put(&self, mut blocks: Vec<Block>) -> Result<Pending, StoreError> {
         blocks.retain(|block| block::inline_data(block.cid()).is_none());

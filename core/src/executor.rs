@@ -344,7 +344,7 @@ impl Executor {
         }
         let hints = with(&work.hints, work.from);
         work.stage = Stage::Fetching { function, since: now };
-        out.push(Output::Fetch { ticket: Ticket::Work(id), roots, recursive: true, hints });
+        out.push(Output::Fetch { ticket: Ticket::Work(id), roots, recursive: true, durable: false, hints });
     }
 
     /// The code and the arguments are here, or are not to be had.

@@ -43,6 +43,8 @@ pub enum Ticket {
     Recall(NodeId, u64),
     /// The ledger, for the acceptance of work.
     Accept(u64),
+    /// The ledger, for the result of its work of that number.
+    Keep(u64),
     /// The ledger, for the end of work.
     End(u64),
 }
@@ -293,6 +295,8 @@ pub enum Output {
         roots: Vec<Cid>,
         /// Whether all that is linked from it is wanted as well.
         recursive: bool,
+        /// Whether what is here already must be safe on the disk too, before this is answered.
+        durable: bool,
         /// Who is likely to have it.
         hints: Vec<NodeId>,
     },

@@ -1,8 +1,9 @@
 //! Work that outlives its asker: calls and jobs that were accepted, are tried until they end, and whose outcome is kept.
 //!
-//! A piece of work goes through `Accepting → Ready ⇄ UnderWay → Ending → Ended`. It is acknowledged when the journal has
-//! it, and its outcome is told when the journal has that. After a restart what had not ended is begun again; a pure
-//! function's memo makes that cheap, and one with effects is never begun a second time.
+//! A piece of work goes through `Accepting → Ready ⇄ UnderWay → Keeping → Ending → Ended`. It is acknowledged when the
+//! journal has it; its result is brought here, wherever it was made, and its outcome is told when the journal has that.
+//! After a restart what had not ended is begun again; a pure function's memo makes that cheap, and one with effects is
+//! never begun a second time.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
@@ -49,6 +50,7 @@ enum State {
     Accepting,
     Ready,
     UnderWay,
+    Keeping,
     Ending,
     Ended,
 }
@@ -62,6 +64,10 @@ struct Item {
     again: bool,
     /// Why it is tried again.
     last: Option<Failure>,
+    /// What it gave, while that is being brought here.
+    ending: Option<Ending>,
+    /// Whether a result was lost with its executor: whoever remembers it would give the same lost one.
+    lost: bool,
     /// Those who wait for the acknowledgement, and for the outcome.
     askers: Vec<Request>,
     waiters: Vec<Request>,
@@ -154,7 +160,8 @@ impl Ledger {
         self.open_bytes += bytes(&work);
         self.by_handle.insert(work.handle, self.next);
         let (askers, waiters) = (Vec::new(), Vec::new());
-        self.items.insert(self.next, Item { work, state, tries: 0, again, last: None, askers, waiters });
+        self.items
+            .insert(self.next, Item { work, state, tries: 0, again, last: None, ending: None, lost: false, askers, waiters });
         self.next
     }
 
@@ -228,7 +235,11 @@ impl Ledger {
             item.state = State::UnderWay;
             self.under_way += 1;
             self.timers.clear(id);
-            begun.push(Begin { request: OWN + id, handle: item.work.handle, asked: asked.clone(), deadline, again: item.again });
+            let (asked, again) = match item.lost {
+                true => (asked.clone().anew(), true),
+                false => (asked.clone(), item.again),
+            };
+            begun.push(Begin { request: OWN + id, handle: item.work.handle, asked, deadline, again });
         }
         begun
     }
@@ -236,18 +247,40 @@ impl Ledger {
     /// A call of the ledger's ended.
     pub fn call_ended(&mut self, now: Now, request: Request, result: Result<Answer, Failure>, out: &mut Vec<Output>) {
         let ending = result.map(|answer| Ending { done: answer.done, executor: Some(answer.executor) });
-        self.ended(now, request, ending, out);
+        self.came_back(now, request, ending, out);
     }
 
     /// A job of the ledger's ended.
     pub fn job_ended(&mut self, now: Now, request: Request, result: Result<JobDone, Failure>, out: &mut Vec<Output>) {
-        self.ended(now, request, result.map(|job| Ending { done: job.done, executor: None }), out);
+        self.came_back(now, request, result.map(|job| Ending { done: job.done, executor: None }), out);
     }
 
-    fn ended(&mut self, now: Now, request: Request, result: Result<Ending, Failure>, out: &mut Vec<Output>) {
+    fn came_back(&mut self, now: Now, request: Request, result: Result<Ending, Failure>, out: &mut Vec<Output>) {
         let id = request - OWN;
         let Some(item) = self.items.get_mut(&id).filter(|item| item.state == State::UnderWay) else { return };
         self.under_way -= 1;
+        match result {
+            Ok(ending) => {
+                item.state = State::Keeping;
+                let (roots, hints) = ([ending.done.result].into(), ending.executor.into_iter().collect());
+                item.ending = Some(ending);
+                out.push(Output::Fetch { ticket: Ticket::Keep(id), roots, recursive: true, durable: true, hints });
+            }
+            Err(failure) => self.settle(now, id, Err(failure), out),
+        }
+    }
+
+    /// A result is safe here, or is gone with its executor.
+    pub fn kept(&mut self, now: Now, id: u64, fetched: Result<u64, Failure>, out: &mut Vec<Output>) {
+        let Some(item) = self.items.get_mut(&id).filter(|item| item.state == State::Keeping) else { return };
+        let Some(ending) = item.ending.take() else { return };
+        item.lost |= fetched.is_err();
+        self.settle(now, id, fetched.map(|_| ending), out);
+    }
+
+    /// What came of work is final, or it is tried again.
+    fn settle(&mut self, now: Now, id: u64, result: Result<Ending, Failure>, out: &mut Vec<Output>) {
+        let Some(item) = self.items.get_mut(&id) else { return };
         match result {
             // The work is not at fault: it was promised, so it is tried as long as its user gave it time.
             Err(failure) if passes(&failure, item.tries) => {
@@ -409,7 +442,7 @@ impl Item {
         let work = &self.work;
         let state = match (&work.stage, self.state) {
             (Stage::Ended { at_ms, outcome }, _) => WorkState::Ended { at_ms: *at_ms, outcome: outcome.clone() },
-            (_, State::UnderWay) => WorkState::Running { on: None },
+            (_, State::UnderWay | State::Keeping) => WorkState::Running { on: None },
             _ => WorkState::Waiting { last: self.last.clone() },
         };
         let Work { handle, job, function, accepted_ms, deadline_ms, .. } = *work;

@@ -203,6 +203,7 @@ impl Node {
             Input::Loaded { ticket: Ticket::Work(id), function } => self.executor.loaded(clock, id, function, members, out),
             Input::Loaded { ticket: Ticket::Job(id), function } => self.runner.loaded(id, function, out),
             Input::Fetched { ticket: Ticket::Work(id), bytes } => self.executor.fetched(clock, id, bytes, members, out),
+            Input::Fetched { ticket: Ticket::Keep(id), bytes } => self.ledger.kept(now, id, bytes, out),
             Input::Fetched { ticket: Ticket::Hold(from, batch), bytes } => self.store.held(from, batch, bytes, out),
             Input::Listed { ticket: Ticket::Job(id), files } => self.runner.listed(clock, id, files, members, out),
             Input::Have { ticket: Ticket::Call(id), bits } => self.scheduler.have(clock, id, &bits, members, out),

@@ -119,6 +119,16 @@ pub enum Asked {
     },
 }
 
+impl Asked {
+    /// The same, but no result of an equal task will do.
+    pub fn anew(mut self) -> Asked {
+        match &mut self {
+            Asked::Call { memo, .. } | Asked::Job { memo, .. } => *memo = false,
+        }
+        self
+    }
+}
+
 /// A result, and who made it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {

@@ -230,7 +230,7 @@ impl Store {
         }
         self.fetching += 1;
         let ticket = Ticket::Hold(from, batch);
-        out.push(Output::Fetch { ticket, roots: cids, recursive: false, hints: [from].into() });
+        out.push(Output::Fetch { ticket, roots: cids, recursive: false, durable: true, hints: [from].into() });
     }
 
     /// The blocks of a peer's batch are durable here, or could not be had.

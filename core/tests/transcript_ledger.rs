@@ -1,4 +1,4 @@
-//! What a node promises and keeps, as transcripts: detached work, and runs with effects.
+//! What a node promises and keeps, as transcripts: detached work.
 //!
 //! Each test is a script, and what the node does line by line. `UPDATE_EXPECT=1` writes what the node does now; whether
 //! that is right is for the reader to say.
@@ -6,7 +6,7 @@
 mod script;
 
 use expect_test::expect;
-use script::{ALONE, PEERS, check, with};
+use script::{PEERS, check, with};
 
 #[test]
 fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journal_has_its_end() {
@@ -20,6 +20,7 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
             3 from n2 grant 2
             3 ask 9
             4 from n2 outcome 2 r
+            4 fetched keep/1 100
             5 ask 9 h
             6 persisted end/1
             7 ask 10
@@ -44,6 +45,8 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
             4 from n2 outcome 2 r
                 n2 <- settled 2
                 index r
+                fetch r and all below for keep/1, perhaps from n2
+            4 fetched keep/1 100
                 persist h ended r, Os for end/1
             5 ask 9 h
                 works 9: h r
@@ -57,6 +60,66 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
                 persist h open until 5009, Os for accept/2
             10 ask 13 other
                 works 13: none
+        "#]],
+    );
+}
+
+#[test]
+fn a_result_that_is_lost_with_its_executor_is_made_anew_and_not_remembered() {
+    check(
+        &with(
+            PEERS,
+            "memo on
+            0 accept 7 h 60000 one 'x
+            1 persisted accept/1
+            2 loaded call/1 f
+            3 recalled call/1 ('x)
+            4 from n2 grant 2
+            5 from n2 outcome 2 r
+            6 fetched keep/1 no:r
+            7 ask 8 h
+            1006 tick
+            1007 loaded call/3 f
+            1008 from n2 grant 4
+            1009 from n2 outcome 4 r
+            1010 fetched keep/1 100
+            1011 persisted end/1
+            1012 ask 9 h",
+        ),
+        expect![[r#"
+            0 accept 7 h 60000 one 'x
+                persist h open until 60000, Os for accept/1
+            1 persisted accept/1
+                accepted 7
+                load f for call/1
+            2 loaded call/1 f
+                recall one('x) for call/1
+            3 recalled call/1 ('x)
+                n2 <- claim 2 one('x) within 59997 ms, hints n1, earlier results do
+            4 from n2 grant 2
+            5 from n2 outcome 2 r
+                n2 <- settled 2
+                index r
+                fetch r and all below for keep/1, perhaps from n2
+            6 fetched keep/1 no:r
+            7 ask 8 h
+                works 8: h waiting after NotFound
+            1006 tick
+                dial ? /join
+                load f for call/3
+                (next tick at 60000)
+            1007 loaded call/3 f
+                n2 <- claim 4 one('x) within 58993 ms, hints n1
+            1008 from n2 grant 4
+            1009 from n2 outcome 4 r
+                n2 <- settled 4
+                index r
+                fetch r and all below for keep/1, perhaps from n2
+            1010 fetched keep/1 100
+                persist h ended r, Os for end/1
+            1011 persisted end/1
+            1012 ask 9 h
+                works 9: h r
         "#]],
     );
 }
@@ -147,6 +210,7 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
                 PEERS,
                 "1 loaded call/1 f
             2 from n2 outcome 2 r
+            2 fetched keep/3 0
             3 persisted end/3
             4 wait 8 h
             86400001 tick",
@@ -163,6 +227,8 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
             2 from n2 outcome 2 r
                 n2 <- settled 2
                 index r
+                fetch r and all below for keep/3, perhaps from n2
+            2 fetched keep/3 0
                 persist h ended r, Os for end/3
             3 persisted end/3
             4 wait 8 h
@@ -223,6 +289,7 @@ fn a_detached_job_is_answered_to_the_ledger() {
             6 from n3 held 4611686018427387906 0
             7 from n2 outcome 2 ra
             8 from n2 outcome 4 sum
+            8 fetched keep/1 0
             9 persisted end/1
             10 ask 8 job",
         ),
@@ -248,205 +315,12 @@ fn a_detached_job_is_answered_to_the_ledger() {
                 n2 <- claim 4 any(ra) within 59994 ms, hints n1
             8 from n2 outcome 4 sum
                 n2 <- settled 4
+                fetch sum and all below for keep/1, perhaps from nobody
+            8 fetched keep/1 0
                 persist job ended sum, Os for end/1
             9 persisted end/1
             10 ask 8 job
                 works 8: job sum
-        "#]],
-    );
-}
-
-#[test]
-fn a_run_with_effects_is_noted_before_it_begins_and_before_its_end_is_told() {
-    check(
-        &with(
-            ALONE,
-            "0 from n2 claim 1 5000 one 'x
-            1 loaded work/1 f effects
-            2 identified work/1 t
-            3 fetched work/1 0
-            4 persisted work/1
-            5 exited work/1 r
-            6 signed work/1
-            7 persisted work/1
-            8 from n2 settled 1
-            9 from n2 claim 2 5000 one 'x
-            10 identified work/2 t",
-        ),
-        expect![[r#"
-            0 from n2 claim 1 5000 one 'x
-                n2 <- grant 1
-                load f for work/1
-            1 loaded work/1 f effects
-                identify one('x) of n2 for work/1
-            2 identified work/1 t
-                fetch code and all below for work/1, perhaps from n2
-            3 fetched work/1 0
-                persist t begins, Disk for work/1
-            4 persisted work/1
-                start one('x) for work/1, of n2
-            5 exited work/1 r
-                sign Ok("r") for work/1
-            6 signed work/1
-                index r
-                persist t gave r, Disk for work/1
-            7 persisted work/1
-                n2 <- outcome 1 r
-            8 from n2 settled 1
-            9 from n2 claim 2 5000 one 'x
-                n2 <- grant 2
-                identify one('x) of n2 for work/2
-            10 identified work/2 t
-                n2 <- outcome 2 r
-        "#]],
-    );
-}
-
-#[test]
-fn a_run_with_effects_that_was_lost_is_not_run_again() {
-    check(
-        &with(
-            ALONE,
-            "0 restored begun:t:0
-            1 from n2 claim 1 5000 one 'x
-            2 loaded work/1 f effects
-            3 identified work/1 t
-            4 from n2 claim 2 5000 one 'y
-            5 identified work/2 u
-            6 fetched work/2 0
-            7 persisted work/2
-            8 exited work/2 !disk
-            9 persisted work/2",
-        ),
-        expect![[r#"
-            0 restored begun:t:0
-            1 from n2 claim 1 5000 one 'x
-                n2 <- grant 1
-                load f for work/1
-            2 loaded work/1 f effects
-                identify one('x) of n2 for work/1
-            3 identified work/1 t
-                n2 <- outcome 1 MayHaveRun: the work may have run: an earlier run of this task began, and its end is not known
-            4 from n2 claim 2 5000 one 'y
-                n2 <- grant 2
-                identify one('y) of n2 for work/2
-            5 identified work/2 u
-                fetch code and all below for work/2, perhaps from n2
-            6 fetched work/2 0
-                persist u begins, Disk for work/2
-            7 persisted work/2
-                start one('y) for work/2, of n2
-            8 exited work/2 !disk
-                persist u gave MayHaveRun: the work may have run: the disk is full, Disk for work/2
-            9 persisted work/2
-                n2 <- outcome 2 MayHaveRun: the work may have run: the disk is full
-        "#]],
-    );
-}
-
-#[test]
-fn a_run_with_effects_that_never_began_may_begin_later() {
-    check(
-        &with(
-            ALONE,
-            "0 from n2 claim 1 5000 one 'x
-            1 loaded work/1 f effects
-            2 identified work/1 t
-            3 from n2 claim 2 5000 one 'x
-            4 identified work/2 t
-            5 fetched work/1 0
-            6 from n2 cancel 1
-            7 persisted work/1
-            8 from n2 claim 3 5000 one 'x
-            9 identified work/3 t
-            10 fetched work/3 0
-            11 persisted work/3 !disk",
-        ),
-        expect![[r#"
-            0 from n2 claim 1 5000 one 'x
-                n2 <- grant 1
-                load f for work/1
-            1 loaded work/1 f effects
-                identify one('x) of n2 for work/1
-            2 identified work/1 t
-                fetch code and all below for work/1, perhaps from n2
-            3 from n2 claim 2 5000 one 'x
-                n2 <- grant 2
-                identify one('x) of n2 for work/2
-            4 identified work/2 t
-                n2 <- outcome 2 MayHaveRun: the work may have run: it is about to run for an earlier request
-            5 fetched work/1 0
-                persist t begins, Disk for work/1
-            6 from n2 cancel 1
-                persist t forgotten, Os
-            7 persisted work/1
-            8 from n2 claim 3 5000 one 'x
-                n2 <- grant 3
-                identify one('x) of n2 for work/3
-            9 identified work/3 t
-                persist t begins, Disk for work/3
-            10 fetched work/3 0
-            11 persisted work/3 !disk
-                persist t forgotten, Os
-                n2 <- outcome 3 NodeFailed: a node failed: the disk is full
-        "#]],
-    );
-}
-
-#[test]
-fn a_call_with_effects_goes_to_one_executor_and_to_no_other_once_it_was_asked() {
-    check(
-        &with(
-            PEERS,
-            "0 submit 7 5000 one 'x
-            1 loaded call/1 f effects
-            2 from n2 nack 2 1
-            3 from n3 grant 3
-            4 gone n3
-            5 submit 8 5000 one 'y
-            6 loaded call/4 f effects
-            7 from n2 outcome 5 !disk",
-        ),
-        expect![[r#"
-            0 submit 7 5000 one 'x
-                load f for call/1
-            1 loaded call/1 f effects
-                n2 <- claim 2 one('x) within 4999 ms, hints n1
-            2 from n2 nack 2 1
-                n3 <- claim 3 one('x) within 4998 ms, hints n1
-            3 from n3 grant 3
-            4 gone n3
-                n3 <- cancel 3
-                reply 7: MayHaveRun: the work may have run: a node failed: n3 went away
-            5 submit 8 5000 one 'y
-                load f for call/4
-            6 loaded call/4 f effects
-            7 from n2 outcome 5 !disk
-                n2 <- settled 5
-        "#]],
-    );
-}
-
-#[test]
-fn an_accepted_call_with_effects_is_not_begun_by_a_later_life() {
-    check(
-        &with(
-            "0 restored open:h:60000",
-            &with(
-                PEERS,
-                "1 loaded call/1 f effects
-            2 persisted end/1
-            3 ask 7 h",
-            ),
-        ),
-        expect![[r#"
-            0 restored open:h:60000
-                load f for call/1
-            1 loaded call/1 f effects
-                persist h ended MayHaveRun: the work may have run: the node that had accepted it began again, Os for end/1
-            2 persisted end/1
-            3 ask 7 h
-                works 7: h MayHaveRun: the work may have run: the node that had accepted it began again
         "#]],
     );
 }

@@ -116,8 +116,15 @@ impl Driver {
                 let what = async move { driver.load(function, &hints).await };
                 self.begin(ticket, done, what, |ticket, function| Input::Loaded { ticket, function });
             }
-            Output::Fetch { ticket, roots, recursive, hints } => {
-                let what = async move { driver.fetch(roots, recursive, &hints).await };
+            Output::Fetch { ticket, roots, recursive, durable, hints } => {
+                let what = async move {
+                    if durable {
+                        // What is on its way to the disk gets there, or is known to be missing and fetched.
+                        let store = driver.0.content.store().clone();
+                        blocking(move || store.flush().map_err(|e| of_store(&e))).await?;
+                    }
+                    driver.fetch(roots, recursive, &hints).await
+                };
                 self.begin(ticket, done, what, |ticket, bytes| Input::Fetched { ticket, bytes });
             }
             Output::List { ticket, root } => {

@@ -1,6 +1,6 @@
 //! Disks that are full, read-only or give back other bytes, and nodes that are killed: each has a clear error, and nothing else is lost.
 
-use super::world::{Said, World};
+use super::world::{self, Node, Said, World};
 use super::{guest, pair};
 use serde_json::Value;
 use std::fs;
@@ -235,44 +235,90 @@ fn size(number: u64) -> usize {
     [100, 20_000, 262_144, 700_000][number as usize % 4] + number as usize
 }
 
-/// `TIMEROSE_KILL_ROUNDS` says how often; each time at another moment.
-#[test]
-fn what_was_acknowledged_survives_kill_9_during_adds() {
-    let rounds: u64 = std::env::var("TIMEROSE_KILL_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(3);
-    let world = World::new();
-    let mut acknowledged: Vec<(u64, String)> = Vec::new();
-    let mut next = 0;
-    for round in 0..rounds {
-        let mut node = world.node("a", &[]);
+/// Has the words of a text of its own counted, and does not wait for it; the handle, if the node promises to do it.
+fn detach(api: &str, function: &str, number: u64) -> Option<String> {
+    let arg = format!("number {number}");
+    let body = serde_json::json!({"fn": function, "entry": "map", "args": [{"text": arg}], "detach": true});
+    let mut answer = ureq::post(format!("http://{api}/v1/call")).send_json(body).ok()?;
+    let accepted: Value = answer.body_mut().read_json().ok()?;
+    accepted["handle"].as_str().map(String::from)
+}
+
+/// What a node acknowledged: files and work, by number.
+#[derive(Default)]
+struct Acknowledged {
+    files: Vec<(u64, String)>,
+    works: Vec<(u64, String)>,
+}
+
+impl Acknowledged {
+    /// Gives a node files and work, two threads each, and kills it when so many were acknowledged.
+    fn give_and_kill(&mut self, node: &mut Node, function: &str, first: u64, many: usize) {
         let api = node.api().to_string();
-        let few = fastrand::Rng::with_seed(round).usize(5..60);
-        let (tell, told) = std::sync::mpsc::sync_channel(1024);
+        let (tell, told) = std::sync::mpsc::sync_channel(4096);
         std::thread::scope(|scope| {
             for thread in 0..4 {
                 let (api, tell) = (&api, tell.clone());
                 scope.spawn(move || {
-                    let mut number = next + thread;
-                    while let Some(cid) = add(api, &random(number, size(number))) {
-                        tell.send((number, cid)).expect("heard");
+                    let files = thread < 2;
+                    let give = |number| match files {
+                        true => add(api, &random(number, size(number))),
+                        false => detach(api, function, number),
+                    };
+                    let mut number = first + thread;
+                    while let Some(name) = give(number) {
+                        tell.send((files, number, name)).expect("heard");
                         number += 4;
                     }
                 });
             }
             drop(tell);
-            acknowledged.extend(told.iter().take(few));
+            let mut note =
+                |(files, number, name)| if files { self.files.push((number, name)) } else { self.works.push((number, name)) };
+            told.iter().take(many).for_each(&mut note);
             node.kill();
-            acknowledged.extend(told.iter());
+            told.iter().for_each(&mut note);
         });
-        next = acknowledged.iter().map(|(number, _)| number + 8).max().unwrap_or(next);
-        let node = world.node("a", &[]);
-        let report = world.command(&node.dir, &["repo", "verify", "-o", "json"]).json();
-        assert_eq!(report["wrong"], 0, "round {round}: {report}");
-        for (number, cid) in &acknowledged {
+    }
+
+    /// All of it is there, and right.
+    fn check(&self, node: &Node) {
+        let get = |path: String| {
+            let answer = ureq::get(format!("http://{}{path}", node.api())).call();
+            answer.unwrap_or_else(|why| panic!("{path} is not there: {why}"))
+        };
+        for (number, cid) in &self.files {
             let mut bytes = Vec::new();
-            let mut answer = ureq::get(format!("http://{}/v1/cat/{cid}", node.api())).call().expect("it is there");
-            answer.body_mut().as_reader().read_to_end(&mut bytes).expect("read");
-            assert!(bytes == random(*number, size(*number)), "round {round}: file {number}, {cid}");
+            get(format!("/v1/cat/{cid}")).body_mut().as_reader().read_to_end(&mut bytes).expect("read");
+            assert!(bytes == random(*number, size(*number)), "file {number}, {cid}");
+        }
+        for (number, handle) in &self.works {
+            let work: Value = get(format!("/v1/work/{handle}?wait_ms=60000")).body_mut().read_json().expect("JSON");
+            let result = work["result"].as_str().unwrap_or_else(|| panic!("work {number}: {work}"));
+            let counts = get(format!("/v1/cat/{result}")).body_mut().read_to_string().expect("text");
+            assert_eq!(counts, format!(r#"{{"{number}":1,"number":1}}"#));
         }
     }
-    assert!(acknowledged.len() as u64 >= 5 * rounds);
+}
+
+#[test]
+fn what_was_acknowledged_survives_kill_9_during_adds_and_detached_calls() {
+    let world = World::new();
+    let mut all = Acknowledged::default();
+    let mut node = world.node("a", &[]);
+    let function = crate::wordcount(&world, &node);
+    for round in 0..world::rounds() {
+        // Each time at another moment; in many rounds also after a thousand of each.
+        let many = fastrand::Rng::with_seed(round as u64).usize(5..40 * world::rounds().max(3));
+        let mut acknowledged = Acknowledged::default();
+        acknowledged.give_and_kill(&mut node, &function, round as u64 * 1_000_000, many);
+        node = world.node("a", &[]);
+        let report = world.command(&node.dir, &["repo", "verify", "-o", "json"]).json();
+        assert_eq!(report["wrong"], 0, "round {round}: {report}");
+        acknowledged.check(&node);
+        all.files.append(&mut acknowledged.files);
+        all.works.append(&mut acknowledged.works);
+    }
+    // Later deaths took nothing of it either.
+    all.check(&node);
 }

@@ -147,6 +147,11 @@ impl Drop for Node {
     }
 }
 
+/// How many times the long tests go round: `make soak` asks for many.
+pub fn rounds() -> usize {
+    std::env::var("TIMEROSE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
 /// Polls for what has no event of its own, and gives up after a minute.
 pub fn wait_until(what: &str, mut right: impl FnMut() -> bool) {
     for _ in 0..1200 {

@@ -361,7 +361,7 @@ impl Player {
                 format!("dial {} {}", peer.map_or("?".into(), |peer| name(&peer)), addrs.join(" "))
             }
             Output::Load { ticket, function, .. } => format!("load {} for {}", self.called(&function), told(&ticket)),
-            Output::Fetch { ticket, roots, recursive, hints } => {
+            Output::Fetch { ticket, roots, recursive, durable: _, hints } => {
                 let (what, from) = (self.called_all(&roots), names(&hints));
                 let all = if recursive { " and all below" } else { "" };
                 format!("fetch {what}{all} for {}, perhaps from {from}", told(&ticket))
@@ -492,6 +492,7 @@ fn told(ticket: &Ticket) -> String {
         Ticket::Holds(from, query) => format!("holds/{}/{query}", name(from)),
         Ticket::Accept(id) => format!("accept/{id}"),
         Ticket::End(id) => format!("end/{id}"),
+        Ticket::Keep(id) => format!("keep/{id}"),
     }
 }
 
@@ -502,6 +503,7 @@ fn ticket(word: &str) -> Ticket {
         ["work", id] => Ticket::Work(number(id)),
         ["accept", id] => Ticket::Accept(number(id)),
         ["end", id] => Ticket::End(number(id)),
+        ["keep", id] => Ticket::Keep(number(id)),
         ["job", id] => Ticket::Job(number(id)),
         ["jobhave", query] => Ticket::JobHave(number(query) + (1 << 62)),
         ["jobmemo", query] => Ticket::JobMemo(number(query) + (1 << 62)),
