@@ -71,8 +71,10 @@ pub enum Command {
     Members(Show),
     /// Show this node's identity and addresses.
     Id(Show),
-    /// Show the signed receipt of a task or a result.
+    /// Show the signed receipt of a task or a result, keep it as a file, or verify such a file.
     Receipt(Receipt),
+    /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.
+    Lineage(Lineage),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -312,12 +314,48 @@ pub struct Mapreduce {
 
 /// `timerose receipt`
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Receipt {
     #[command(flatten)]
     pub show: Show,
-    /// A receipt, or a task or a result that this node has seen.
+    /// A receipt, or a task or a result: this node asks its peers for what it does not know.
+    #[arg(value_name = "CID", required = true)]
+    pub of: Option<String>,
+    /// Write it with its proof to a file, which must not exist. `timerose receipt verify` reads it.
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+    /// What else to do.
+    #[command(subcommand)]
+    pub action: Option<ReceiptAction>,
+}
+
+/// What else can be done with receipts.
+#[derive(Subcommand)]
+pub enum ReceiptAction {
+    /// Verify a receipt that lies in a file. Needs neither a node nor a network.
+    Verify(VerifyReceipt),
+}
+
+/// `timerose receipt verify`
+#[derive(clap::Args)]
+pub struct VerifyReceipt {
+    #[command(flatten)]
+    pub show: Show,
+    /// The file, as `--export` wrote it.
+    pub file: PathBuf,
+}
+
+/// `timerose lineage`
+#[derive(clap::Args)]
+pub struct Lineage {
+    #[command(flatten)]
+    pub show: Show,
+    /// A result, or a task or a receipt.
     #[arg(value_name = "CID")]
     pub of: String,
+    /// Show every result and input, not the first of each list alone.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `timerose repo`

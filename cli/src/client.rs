@@ -33,7 +33,16 @@ pub struct Client {
     /// The nodes that went away.
     lost: RefCell<Vec<String>>,
     /// The node in this process, and what drives it.
-    _own: Option<(Running, tokio::runtime::Runtime)>,
+    own: Option<(Running, tokio::runtime::Runtime)>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // It keeps what it has promised before it ends.
+        if let Some((running, runtime)) = self.own.take() {
+            runtime.block_on(running.stop());
+        }
+    }
 }
 
 /// Whether a request may be sent again when nobody knows what became of it.
@@ -67,7 +76,7 @@ impl Client {
         let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
         let client = |base: String, own| {
             let (agent, home, lost) = (agent.clone(), home.to_path_buf(), RefCell::default());
-            Client { agent, home, base: base.into(), lost, _own: own }
+            Client { agent, home, base: base.into(), lost, own }
         };
         let begin = Instant::now();
         loop {
@@ -137,7 +146,7 @@ impl Client {
 
     /// The nodes of the folder that answer; only the one in this process where there is one.
     pub fn bases(&self) -> Vec<String> {
-        if self._own.is_some() {
+        if self.own.is_some() {
             return vec![self.base.borrow().clone()];
         }
         api_addrs(&self.home).into_iter().map(base).filter(|base| is_there(&self.agent, base)).collect()
@@ -145,7 +154,7 @@ impl Client {
 
     /// Checks that there is a node that does the work when this command has ended.
     pub fn outlives_us(&self) -> Result<(), CliError> {
-        match self._own {
+        match self.own {
             None => Ok(()),
             Some(_) => Err(CliError::unavailable("no node is running that would do the work", "start one with timerose node")),
         }

@@ -3,12 +3,13 @@
 mod call;
 mod content;
 mod mesh;
+mod receipt;
 mod repo;
 pub mod serve;
 mod sim;
 mod work;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Receipt, ReceiptAction};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::paths::home;
@@ -19,6 +20,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         // The simulator and a replay need no folder.
         Command::Sim(sim) => return sim::sim(&sim),
         Command::Replay(args) => return sim::replay(&args),
+        // A file proves itself: no node is asked.
+        Command::Receipt(Receipt { action: Some(ReceiptAction::Verify(verify)), .. }) => return receipt::verify(&verify),
         command => command,
     };
     let home = home(args.home)?;
@@ -40,7 +43,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Wait(wait) => work::wait(&client, &wait),
         Command::Cancel(cancel) => work::cancel(&client, &cancel),
         Command::Ps(show) => work::ps(&client, show.output),
-        Command::Receipt(receipt) => call::receipt(&client, &receipt),
+        Command::Receipt(receipt) => receipt::receipt(&client, &receipt),
+        Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),

@@ -79,7 +79,7 @@ impl CliError {
         match self.code.as_str() {
             "Usage" | "BadArgument" | "Rejected" => 2,
             "NotFound" => 3,
-            "Denied" => 4,
+            "Denied" | "NotProven" => 4,
             "FunctionFailed" | "LimitExceeded" => 5,
             "NoExecutor" | "Overloaded" | "DeadlineExceeded" | "NodeFailed" | "StorageFull" | "MayHaveRun" | "Unavailable"
             | "Cancelled" => 6,

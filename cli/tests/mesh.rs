@@ -54,8 +54,8 @@ fn a_node_that_never_saw_code_or_data_runs_both_by_cid() {
     let anew = world.command(&a.dir, &["call", &function, "--entry", "map", "--arg", &cid, "--no-memo", "-o", "json"]).json();
     assert_eq!((&anew["reused"], &anew["result"]), (&Value::Bool(false), &answer["result"]));
     assert_eq!(b.metric("runs_total"), 2);
-    // The receipt says so, under the executor's signature, to the caller as well as to the executor.
-    for node in [&a, &b] {
+    // The receipt says so, under the executor's signature, to the caller as well as to the executor, who alone has it.
+    for node in [&b, &a] {
         let receipt = world.command(&node.dir, &["receipt", result, "-o", "json"]).json();
         assert_eq!(receipt["executor"], Value::String(b.id()));
         assert_eq!(receipt["args"][0]["cid"], Value::String(cid.clone()));
@@ -216,10 +216,50 @@ fn a_spread_data_set_is_counted_where_it_lies_and_the_totals_are_right() {
         near["nodes"].as_array().expect("shares").iter().map(|share| share["tasks"].as_u64().expect("a number")).sum();
     assert_eq!(done, 65);
     let result = near["result"].as_str().expect("a CID");
+    // Every node knows what it was made of, down to the files, and who did it.
+    for node in &nodes {
+        let lineage = world.command(&node.dir, &["lineage", result, "-o", "json"]).json();
+        let count = |name: &str| lineage[name].as_array().map(Vec::len);
+        assert_eq!((count("results"), count("inputs")), (Some(65), Some(60)), "{lineage}");
+        assert_eq!((&lineage["result"], &lineage["whole"]), (&near["result"], &Value::Bool(true)));
+        assert_eq!(lineage["results"][0]["entry"], "reduce");
+    }
     // A third one shows it.
     let shown = world.command(&nodes[2].dir, &["cat", result]).ok();
     let counts: BTreeMap<String, u64> = serde_json::from_str(&shown).expect("counts");
     assert_eq!(counts, count(&texts));
+}
+
+#[test]
+fn a_receipt_in_a_file_proves_itself_and_a_changed_byte_shows() {
+    let world = World::new();
+    let (a, b) = pair(&world, &["--roles", "scheduler,store"], &[]);
+    let function = wordcount(&world, &a);
+    let answer = world.command(&a.dir, &["call", &function, "--entry", "map", "--arg", "a rose", "-o", "json"]).json();
+    let result = answer["result"].as_str().expect("a CID");
+    let shown = world.command(&a.dir, &["receipt", result, "--export", "receipt.cbor", "-o", "json"]).json();
+    let again = world.command(&a.dir, &["receipt", result, "--export", "receipt.cbor"]);
+    assert!(again.code == 1 && again.stderr.contains("Io"), "what is there is not written over: {}", again.stderr);
+    // Nobody is asked: neither of the nodes runs, and none is started.
+    let executor = b.id();
+    drop((a, b));
+    let nowhere = world.path("nowhere");
+    let verified = world.command(&nowhere, &["receipt", "verify", "receipt.cbor", "-o", "json"]).json();
+    assert_eq!(verified, shown);
+    assert_eq!((&verified["executor"], &verified["verified"]), (&Value::String(executor.clone()), &Value::Bool(true)));
+    assert_eq!((&verified["result"], &verified["receipt"]), (&answer["result"], &answer["receipt"]));
+    let said = world.command(&nowhere, &["receipt", "verify", "receipt.cbor"]).ok();
+    assert!(said.contains(&format!("verified, by {executor}")), "{said}");
+    assert!(!nowhere.exists(), "no node was started");
+    let proof = std::fs::read(world.path("receipt.cbor")).expect("written");
+    for at in [0, proof.len() / 3, proof.len() - 1] {
+        let mut forged = proof.clone();
+        forged[at] ^= 1;
+        world.write("forged.cbor", forged);
+        let said = world.command(&nowhere, &["receipt", "verify", "forged.cbor"]);
+        assert_eq!((said.code, said.stdout.as_str()), (4, ""), "byte {at}: {}", said.stderr);
+        assert!(said.stderr.contains("NotProven") && said.stderr.contains("forged.cbor"), "{}", said.stderr);
+    }
 }
 
 #[test]

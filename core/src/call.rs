@@ -12,6 +12,7 @@ use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId};
 use crate::io::{Answer, Request};
 use crate::membership::Membership;
+use crate::memo::takes_part;
 use crate::message::{HINTS_MAX, Message, Nack};
 use crate::task::{Done, Task};
 
@@ -36,7 +37,7 @@ pub struct Call {
     pub origin: Origin,
     /// What.
     pub task: Task,
-    /// Its manifest, where it was read already and the call was checked against it.
+    /// Its manifest, where it was read already; a job's calls were checked against it.
     pub function: Option<Arc<Function>>,
     /// Until when.
     pub deadline: Instant,
@@ -50,6 +51,8 @@ pub struct Call {
     pub memo: bool,
     /// Whether an earlier life of this node may have made it.
     pub again: bool,
+    /// Its memo key, where it is known that nothing is remembered here under it.
+    pub new: Option<Cid>,
 }
 
 /// A call that ended.
@@ -114,6 +117,11 @@ impl State {
             last: None,
             key: None,
         }
+    }
+
+    /// Whether this node's memory is asked first. A job has looked its tasks up already.
+    pub fn may_recall(&self, function: &Function) -> bool {
+        matches!(self.call.origin, Origin::Request(_)) && self.call.memo && takes_part(function, &self.call.task)
     }
 
     /// The claim of a call for `node`.

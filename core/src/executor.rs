@@ -1,7 +1,8 @@
 //! The executor's side: it alone decides what it takes, fetches what the work needs, runs it, and answers.
 //!
-//! A piece of work goes through `Loading → Fetching → Waiting → Running → Signing → Done`; one with effects is named after
-//! loading, noted before running (`Intending`) and before its end is told (`Noting`). It is admitted while fewer
+//! A piece of work goes through `Loading → Fetching → Waiting → Running → Done`; one with effects is named after loading,
+//! noted before running (`Intending`), has its receipt signed, and is noted again before its end is told (`Noting`). It is
+//! admitted while fewer
 //! than three a slot are under way; it runs when a slot and its memory are free. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
@@ -18,12 +19,12 @@ use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
-use crate::memo::{remember, reuse, takes_part, tell};
+use crate::memo::{judge, remember, reuse, takes_part, tell};
 use crate::message::{Message, Nack};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
-use crate::task::{Done, Outcome, Receipt, Task, Usage};
+use crate::task::{Done, Outcome, Task, Usage};
 use crate::timers::Timers;
 
 /// How long work goes on without a word from its scheduler: three missed renewals.
@@ -43,8 +44,8 @@ enum Stage {
     Fetching { function: Arc<Function>, since: Instant },
     Waiting { function: Arc<Function>, usage: Usage },
     Intending { function: Arc<Function>, usage: Usage },
-    Running { function: Arc<Function>, usage: Usage },
-    Signing { exit: Exit, task: Cid, pure: bool },
+    Running { function: Arc<Function> },
+    Signing { done: Done },
     Noting { outcome: Outcome },
     Done { outcome: Outcome },
 }
@@ -64,6 +65,14 @@ struct Work {
     wanted: bool,
     /// For a run with effects: its TaskId, and when it was admitted, in milliseconds since 1970 UTC.
     effect: Option<(Cid, u64)>,
+}
+
+impl Work {
+    fn start(&mut self, id: u64, function: Arc<Function>, spent: Usage, out: &mut Vec<Output>) {
+        self.stage = Stage::Running { function: function.clone() };
+        let (task, subject) = (self.task.clone(), self.from);
+        out.push(Output::Start { ticket: Ticket::Work(id), function, task, subject, spent });
+    }
 }
 
 /// What a claim asks for, as in [`Message::Claim`].
@@ -285,8 +294,7 @@ impl Executor {
         match (&work.stage, persisted) {
             (Stage::Intending { function, usage }, Ok(())) => {
                 let (function, usage) = (function.clone(), *usage);
-                work.stage = Stage::Running { function: function.clone(), usage };
-                out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
+                work.start(id, function, usage, out);
             }
             (Stage::Intending { .. }, Err(failure)) => {
                 self.stand_down(id, out);
@@ -323,7 +331,7 @@ impl Executor {
         };
         if keep {
             // The job did not find it at the winners of its key: they are new, or were not reached then.
-            tell(&key, memo.receipt.sealed(), members, out);
+            tell([(&key, memo.receipt.sealed())].into_iter(), members, out);
         }
         self.end(now, id, Ok(done), out);
     }
@@ -389,71 +397,47 @@ impl Executor {
                 self.effects.intend(id, at_ms, task, out);
                 continue;
             }
-            work.stage = Stage::Running { function: function.clone(), usage };
-            out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
+            work.start(id, function, usage, out);
         }
     }
 
-    /// The engine is done with a piece of work, wanted or not.
-    pub fn exited(
-        &mut self,
-        now: Now,
-        id: u64,
-        task: Cid,
-        exit: Result<Exit, Failure>,
-        members: &Membership,
-        out: &mut Vec<Output>,
-    ) {
+    /// The engine is done with a piece of work, wanted or not. Only effects wait for their receipt's signature: whoever
+    /// loses the answer of other work may ask again.
+    pub fn exited(&mut self, now: Instant, id: u64, exit: Result<Exit, Failure>, members: &Membership, out: &mut Vec<Output>) {
         let Some(work) = self.works.get_mut(&id) else { return };
-        let Stage::Running { function, usage } = &work.stage else { return };
+        let Stage::Running { function } = &work.stage else { return };
         self.running = self.running.less(&function.demand());
-        let usage =
-            Usage { fetch_us: usage.fetch_us, fetched: usage.fetched, ..exit.as_ref().map(|e| e.usage).unwrap_or_default() };
-        self.run_us = self.run_us - self.run_us / 8 + usage.run_us / 8;
+        let run_us = exit.as_ref().map_or(0, |exit| exit.done.usage.run_us);
+        self.run_us = self.run_us - self.run_us / 8 + run_us / 8;
         match exit {
             _ if !work.wanted => {
                 self.works.remove(&id);
             }
-            Ok(exit) => {
-                let receipt = Receipt {
-                    iss: members.config.me,
-                    ran: task,
-                    task: work.task.clone(),
-                    out: Ok(exit.result),
-                    size: exit.size,
-                    meta: usage,
-                    at: now.unix_ms,
-                };
-                let pure = takes_part(function, &work.task);
-                work.stage = Stage::Signing { exit: Exit { usage, ..exit }, task, pure };
-                out.push(Output::Sign { ticket: Ticket::Work(id), receipt });
+            Ok(Exit { done, mut statement }) => {
+                judge(&mut statement, takes_part(function, &work.task), work.keep, run_us);
+                let urgent = function.determinism == Determinism::Effects;
+                if urgent {
+                    work.stage = Stage::Signing { done };
+                } else {
+                    self.end(now, id, Ok(done), out);
+                }
+                out.push(Output::Sign { ticket: Ticket::Work(id), statement, urgent });
             }
-            Err(failure) => self.conclude(now.monotonic_us, id, Err(failure), out),
+            Err(failure) => self.conclude(now, id, Err(failure), out),
         }
         self.start_waiting(members, out);
     }
 
-    /// The receipt is signed: the work is done.
-    pub fn signed(
-        &mut self,
-        now: Instant,
-        id: u64,
-        receipt: Result<Sealed, Failure>,
-        members: &Membership,
-        out: &mut Vec<Output>,
-    ) {
-        let Some(Work { stage: Stage::Signing { exit, task, pure }, keep, .. }) = self.works.get(&id) else { return };
-        let sealed = match receipt {
-            Ok(sealed) => sealed,
-            Err(failure) => return self.conclude(now, id, Err(failure), out),
-        };
-        let (result, size, receipt) = (exit.result, exit.size, sealed.cid);
-        let done = Done { task: *task, result, size, receipt, usage: exit.usage, reused: false };
-        out.push(Output::Index { task: done.task, result, receipt });
-        if *pure {
-            remember(sealed, &done, *keep, members, out);
+    /// Receipts are signed: work that waited for that is done.
+    pub fn signed(&mut self, now: Instant, receipts: Vec<(Ticket, Sealed)>, members: &Membership, out: &mut Vec<Output>) {
+        for (ticket, _) in &receipts {
+            let Ticket::Work(id) = *ticket else { continue };
+            if let Some(Work { stage: Stage::Signing { done }, .. }) = self.works.get(&id) {
+                let done = done.clone();
+                self.conclude(now, id, Ok(done), out);
+            }
         }
-        self.conclude(now, id, Ok(done), out);
+        remember(receipts.into_iter().map(|(_, sealed)| sealed).collect(), members, out);
     }
 
     /// Work that ran is done: it is answered, with effects when the journal has the outcome.
@@ -498,9 +482,9 @@ impl Executor {
         match work.stage {
             Stage::Done { .. } => self.done.retain(|other| *other != id),
             Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
-            Stage::Running { function, usage } => {
+            Stage::Running { function } => {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
-                self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
+                self.works.insert(id, Work { stage: Stage::Running { function }, wanted: false, ..work });
             }
             Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
             Stage::Naming { .. }

@@ -15,7 +15,7 @@ use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 use crate::message::Message;
 use crate::promise::{Asked, Class, Ending, JournalEntry};
-use crate::record::Verified;
+use crate::record::{Verified, address};
 use crate::recorded;
 use crate::task::{Done, Receipt, Task, Usage};
 
@@ -47,6 +47,8 @@ pub enum Ticket {
     Keep(u64),
     /// The ledger, for the end of work.
     End(u64),
+    /// A search for receipts, of that number.
+    Trace(u64),
 }
 
 /// What happened. It can be written down and read back, so that a node's decisions can be replayed.
@@ -69,6 +71,18 @@ pub enum Input {
         timeout_ms: u64,
         /// Whether the result of an equal task will do.
         memo: bool,
+        /// The manifest, where it was read before.
+        #[serde(with = "recorded::perhaps")]
+        function: Option<Arc<Function>>,
+        /// The task's memo key, where it is known that nothing is remembered here under it.
+        new: Option<Cid>,
+    },
+    /// A user asks for receipts.
+    Trace {
+        /// Names the request.
+        request: Request,
+        /// What they are of: results, TaskIds, or receipts; at most [`crate::message::KEYS_MAX`].
+        of: Vec<Cid>,
     },
     /// A user asks for a job.
     SubmitJob {
@@ -212,17 +226,13 @@ pub enum Input {
     Exited {
         /// Who asked.
         ticket: Ticket,
-        /// The TaskId.
-        task: Cid,
         /// What came of it.
         exit: Result<Exit, Failure>,
     },
-    /// Answer to [`Output::Sign`].
+    /// Answer to every [`Output::Sign`] that it names.
     Signed {
-        /// Who asked.
-        ticket: Ticket,
-        /// The signed receipt; its block is on its way to the disk.
-        receipt: Result<Sealed, Failure>,
+        /// Who asked, each with the signed receipt; at most [`SIGNED_MAX`].
+        receipts: Vec<(Ticket, Sealed)>,
     },
     /// Answer to [`Output::Persist`].
     Persisted {
@@ -242,7 +252,7 @@ pub enum Input {
     Recalled {
         /// Who asked.
         ticket: Ticket,
-        /// The memo keys that were looked up, in order.
+        /// What was looked up, in order: memo keys, or the other names of a receipt.
         keys: Vec<Cid>,
         /// For each, what is remembered.
         found: Vec<Option<Memo>>,
@@ -330,33 +340,22 @@ pub enum Output {
         task: Task,
         /// Whose task it is: the id depends on it.
         subject: NodeId,
+        /// What was spent on it before: the fetching.
+        spent: Usage,
     },
-    /// Sign, store and index a receipt.
+    /// Sign a receipt, together with those that are waiting.
     Sign {
         /// Who asks.
         ticket: Ticket,
-        /// The statement.
-        receipt: Receipt,
+        /// What is to be signed.
+        statement: Statement,
+        /// Whether an answer waits for it.
+        urgent: bool,
     },
-    /// Remember which receipt belongs to a result and to a task.
-    Index {
-        /// The TaskId.
-        task: Cid,
-        /// The result.
-        result: Cid,
-        /// The receipt.
-        receipt: Cid,
-    },
-    /// Keep a receipt under its memo key, and index its result.
+    /// Keep receipts under their names.
     Remember {
-        /// The memo key.
-        key: Cid,
-        /// The result.
-        result: Cid,
-        /// The receipt's CID.
-        receipt: Cid,
-        /// The receipt as it was signed.
-        sealed: Vec<u8>,
+        /// Which.
+        receipts: Vec<Sealed>,
     },
     /// Say what is remembered.
     Recall {
@@ -389,8 +388,15 @@ pub enum Output {
         to: NodeId,
         /// The question, as in [`Frame::Receipts`](crate::message::Frame::Receipts).
         query: u64,
-        /// The receipts as they were signed.
+        /// The receipts with their proofs.
         sealed: Vec<Vec<u8>>,
+    },
+    /// A search for receipts ended.
+    Traced {
+        /// Which.
+        request: Request,
+        /// For each CID that was asked for, a receipt of it; or why nothing was searched.
+        found: Result<Vec<Option<Memo>>, Failure>,
     },
     /// A call ended.
     Reply {
@@ -497,9 +503,12 @@ pub enum WorkState {
 pub enum Wanted {
     /// Tasks, whose memo keys are still to be computed.
     Tasks(Vec<Task>),
-    /// Memo keys.
+    /// Memo keys, or other names of receipts.
     Keys(Vec<Cid>),
 }
+
+/// The most receipts of one [`Input::Signed`].
+pub const SIGNED_MAX: usize = 64;
 
 /// A receipt that was checked, and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -513,14 +522,52 @@ pub struct Memo {
     pub receipt: Verified<Receipt>,
 }
 
-/// A receipt that this node signed.
+impl Memo {
+    /// Whether this is the receipt that a name asks for: its own CID, its task, its result, or its memo key.
+    pub fn is_of(&self, name: &Cid) -> bool {
+        [self.cid, self.receipt.ran, self.key].contains(name) || self.receipt.out.as_ref() == Ok(name)
+    }
+
+    /// The receipt as it is kept.
+    pub fn to_sealed(&self, result: Cid) -> Sealed {
+        let names = Names { receipt: self.cid, task: self.receipt.ran, result, key: Some(self.key) };
+        Sealed { names, tell: false, bytes: self.receipt.sealed().to_vec() }
+    }
+}
+
+/// What a receipt is found under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// Its own CID.
+    pub receipt: Cid,
+    /// The TaskId.
+    pub task: Cid,
+    /// The result.
+    pub result: Cid,
+    /// The memo key, where its result may stand for another run.
+    pub key: Option<Cid>,
+}
+
+/// A receipt that is to be signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statement {
+    /// What it will be found under.
+    pub names: Names,
+    /// Whether the keepers of its memo key are to be told.
+    pub tell: bool,
+    /// The receipt's record.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// A receipt with its proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sealed {
-    /// Its CID.
-    pub cid: Cid,
-    /// The memo key of its task.
-    pub key: Cid,
-    /// The envelope.
+    /// What it is found under.
+    pub names: Names,
+    /// As in its [`Statement`].
+    pub tell: bool,
+    /// The [`Proof`](crate::proof::Proof)'s record.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
 }
@@ -528,10 +575,19 @@ pub struct Sealed {
 /// What the engine gave: the result is already stored here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// The result's CID.
-    pub result: Cid,
-    /// Its length in bytes.
-    pub size: u64,
-    /// What it took; the fetching is filled in by the core.
-    pub usage: Usage,
+    /// The result, and the CID of the receipt that will be signed.
+    pub done: Done,
+    /// The receipt.
+    pub statement: Statement,
+}
+
+impl Exit {
+    /// The end of a good run, of which `receipt` tells. Hashes: a driver's work.
+    pub fn new(receipt: &Receipt, result: Cid, key: Cid) -> Exit {
+        let (cid, bytes) = address(receipt);
+        let (task, size, usage) = (receipt.ran, receipt.size, receipt.meta);
+        let names = Names { receipt: cid, task, result, key: Some(key) };
+        let done = Done { task, result, size, receipt: cid, usage, reused: false };
+        Exit { done, statement: Statement { names, tell: false, bytes } }
+    }
 }

@@ -11,14 +11,19 @@ use cid::Cid;
 use crate::capability::Role;
 use crate::function::{Determinism, Function};
 use crate::id::{Instant, NodeId, SECOND};
-use crate::io::{Memo, Output, Sealed, Ticket, Wanted};
+use crate::io::{Memo, Output, Sealed, Statement, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::message::{FRAME_MAX, KEYS_MAX, Message};
 use crate::placement::rendezvous;
 use crate::task::{Done, Task};
 
-/// The largest receipt that is remembered, in bytes; a larger one is of a task whose inline arguments are most of it.
+/// The largest receipt that is remembered for reuse, with its proof, in bytes; a larger one is of a task whose inline
+/// arguments are most of it.
 pub const REMEMBERED_MAX: usize = 8 * 1024;
+/// What a proof takes beside its receipt, at most, in bytes.
+const PROOF_MAX: usize = 1024;
+/// Receipts that are told in one frame: so many fit, however large.
+const TOLD_MAX: usize = 32;
 /// A run that took longer is worth telling others of, in microseconds.
 const WORTH_TELLING_US: u64 = 10_000;
 /// How many stores keep a receipt besides its executor.
@@ -50,27 +55,40 @@ fn keepers(key: &Cid, members: &Membership) -> Vec<NodeId> {
 /// The result that a receipt stands for, and where it lies: if its executor is trusted and in reach, and it succeeded.
 pub fn reuse(memo: &Memo, members: &Membership) -> Option<(Done, NodeId)> {
     let receipt = &memo.receipt;
-    let result = receipt.out.as_ref().ok().filter(|_| members.trusts(&receipt.iss) && members.reaches(&receipt.iss))?;
+    // Whoever asked for it to run again did not ask for this result to be shared.
+    let may = receipt.task.seq == 0 && members.trusts(&receipt.iss) && members.reaches(&receipt.iss);
+    let result = receipt.out.as_ref().ok().filter(|_| may)?;
     let (task, result, size) = (receipt.ran, *result, receipt.size);
     Some((Done { task, result, size, receipt: memo.cid, usage: receipt.meta, reused: true }, receipt.iss))
 }
 
-/// Tells the keepers of a key its receipt.
-pub fn tell(key: &Cid, sealed: &[u8], members: &Membership, out: &mut Vec<Output>) {
-    for to in keepers(key, members).into_iter().filter(|node| *node != members.config.me) {
-        out.push(Output::SendReceipts { to, query: 0, sealed: [sealed.to_vec()].into() });
+/// Says what becomes of a receipt before it is signed: whether it may be reused, and whether its keepers are told of it, as
+/// they are of a job's and of a long run's.
+pub fn judge(statement: &mut Statement, pure: bool, keep: bool, run_us: u64) {
+    if !pure || statement.bytes.len() + PROOF_MAX > REMEMBERED_MAX {
+        statement.names.key = None;
+    }
+    statement.tell = statement.names.key.is_some() && (keep || run_us > WORTH_TELLING_US);
+}
+
+/// Tells the keepers of their keys some receipts, each with its proof.
+pub fn tell<'a>(receipts: impl Iterator<Item = (&'a Cid, &'a [u8])>, members: &Membership, out: &mut Vec<Output>) {
+    let mut told: BTreeMap<NodeId, Vec<Vec<u8>>> = BTreeMap::new();
+    for (key, sealed) in receipts {
+        for to in keepers(key, members).into_iter().filter(|node| *node != members.config.me) {
+            told.entry(to).or_default().push(sealed.to_vec());
+        }
+    }
+    for (to, receipts) in told {
+        out.extend(receipts.chunks(TOLD_MAX).map(|part| Output::SendReceipts { to, query: 0, sealed: part.to_vec() }));
     }
 }
 
-/// Remembers this node's own receipt, and tells its keepers if it is a job's or the run was long.
-pub fn remember(sealed: Sealed, done: &Done, keep: bool, members: &Membership, out: &mut Vec<Output>) {
-    if sealed.bytes.len() > REMEMBERED_MAX {
-        return;
-    }
-    if keep || done.usage.run_us > WORTH_TELLING_US {
-        tell(&sealed.key, &sealed.bytes, members, out);
-    }
-    out.push(Output::Remember { key: sealed.key, result: done.result, receipt: sealed.cid, sealed: sealed.bytes });
+/// Remembers this node's own receipts, and tells the keepers of those that others may look for.
+pub fn remember(receipts: Vec<Sealed>, members: &Membership, out: &mut Vec<Output>) {
+    let told = receipts.iter().filter(|sealed| sealed.tell);
+    tell(told.filter_map(|sealed| Some((sealed.names.key.as_ref()?, &sealed.bytes[..]))), members, out);
+    out.push(Output::Remember { receipts });
 }
 
 /// What peers ask this node to remember, and ask it for.
@@ -90,14 +108,14 @@ impl Memory {
         if !members.trusts(&from) || !members.config.roles.contains(&Role::Store) {
             return;
         }
-        for memo in receipts.into_iter().take(KEYS_MAX) {
-            let sealed = memo.receipt.sealed();
-            if let Ok(result) = memo.receipt.out
-                && members.trusts(&memo.receipt.iss)
-                && sealed.len() <= REMEMBERED_MAX
-            {
-                out.push(Output::Remember { key: memo.key, result, receipt: memo.cid, sealed: sealed.to_vec() });
-            }
+        let is_worth_it = |memo: &&Memo| {
+            let receipt = &memo.receipt;
+            receipt.task.seq == 0 && receipt.sealed().len() <= REMEMBERED_MAX && members.trusts(&receipt.iss)
+        };
+        let sealed = |memo: &Memo| Some(memo.to_sealed(*memo.receipt.out.as_ref().ok()?));
+        let receipts: Vec<Sealed> = receipts.iter().take(KEYS_MAX).filter(is_worth_it).filter_map(sealed).collect();
+        if !receipts.is_empty() {
+            out.push(Output::Remember { receipts });
         }
     }
 

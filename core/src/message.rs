@@ -29,11 +29,11 @@ pub const HINTS_MAX: usize = 8;
 pub enum Frame {
     /// Sealed adverts of the sender and of members that it knows.
     Adverts(Vec<ByteBuf>),
-    /// Sealed receipts of trusted executors.
+    /// Receipts of trusted executors, with their proofs.
     Receipts {
         /// The question of a [`Message::Recall`] that they answer; 0: they are to be remembered.
         query: u64,
-        /// At most [`KEYS_MAX`].
+        /// At most [`KEYS_MAX`] records of [`Proof`](crate::proof::Proof).
         sealed: Vec<ByteBuf>,
     },
     /// Anything else.
@@ -111,7 +111,7 @@ pub enum Message {
         /// One bit a CID.
         bits: ByteBuf,
     },
-    /// Have you receipts under these memo keys? Answered by [`Frame::Receipts`].
+    /// Have you receipts under these names: memo keys, results, TaskIds, or their own CIDs? Answered by [`Frame::Receipts`].
     Recall {
         /// Names the question; never 0.
         query: u64,

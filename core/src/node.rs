@@ -16,6 +16,7 @@ use crate::promise::{Asked, JournalEntry};
 use crate::runner::{NewJob, Runner};
 use crate::scheduler::{Call, Origin, Scheduler};
 use crate::store::Store;
+use crate::trace::Traces;
 use crate::view::{MemberView, View};
 
 /// The most turns that a node's messages to itself may take in one call of [`Node::handle`]: a call on one's own
@@ -33,6 +34,7 @@ pub struct Node {
     store: Store,
     memory: Memory,
     ledger: Ledger,
+    traces: Traces,
 }
 
 impl Node {
@@ -48,6 +50,7 @@ impl Node {
             store: Store::new(epoch),
             memory: Memory::default(),
             ledger: Ledger::default(),
+            traces: Traces::new(1 << 63 | epoch << 20),
         }
     }
 
@@ -82,6 +85,7 @@ impl Node {
             self.runner.next_wakeup(),
             self.store.next_wakeup(),
             self.ledger.next_wakeup(),
+            self.traces.next_wakeup(),
         ]
         .into_iter()
         .flatten()
@@ -128,7 +132,7 @@ impl Node {
             .chain(jobs)
             .chain(store)
             .chain(self.ledger.residue())
-            .chain([self.memory.residue()])
+            .chain([self.memory.residue(), self.traces.residue()])
             .filter(|(_, count)| *count > 0)
             .collect()
     }
@@ -143,11 +147,11 @@ impl Node {
         match input {
             Input::Tick => self.tick(now, out),
             Input::Restored { entries } => self.restored(now, entries, out),
-            Input::Submit { request, task, timeout_ms, memo } => {
+            Input::Submit { request, task, timeout_ms, memo, function, new } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let origin = Origin::Request(request);
-                let call =
-                    Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again: false };
+                let (target, holders) = (None, None);
+                let call = Call { origin, task, function, deadline, target, holders, bytes: 0, memo, again: false, new };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
@@ -159,6 +163,7 @@ impl Node {
                 self.scheduler.cancel(Origin::Request(request), out);
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
+                self.traces.cancel(request);
                 self.ledger.leave(request);
             }
             Input::Accept { request, handle, asked, timeout_ms } => {
@@ -172,10 +177,15 @@ impl Node {
                     self.runner.cancel(stop, &mut self.scheduler, out);
                 }
             }
+            Input::Trace { request, of } => self.traces.begin(clock, request, of, out),
             Input::Place { request, files, copies } => self.store.place(clock, request, files, copies, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Receipts { from, query: 0, receipts } => self.memory.told(from, receipts, members, out),
-            Input::Receipts { from, query, receipts } => self.runner.told(clock, from, query, &receipts, members, out),
+            Input::Receipts { from, query, receipts } => {
+                if !self.traces.there(from, query, &receipts, members, out) {
+                    self.runner.told(clock, from, query, &receipts, members, out);
+                }
+            }
             Input::Adverts { from, adverts } => {
                 members.learn(from, adverts, out);
                 self.scheduler.members_changed(clock, members, out);
@@ -211,8 +221,8 @@ impl Node {
                 self.runner.held(clock, members.config.me, query, &bits, members, out);
             }
             Input::Have { ticket: Ticket::Holds(from, query), bits } => self.store.answer(from, query, bits, out),
-            Input::Exited { ticket: Ticket::Work(id), task, exit } => self.executor.exited(now, id, task, exit, members, out),
-            Input::Signed { ticket: Ticket::Work(id), receipt } => self.executor.signed(clock, id, receipt, members, out),
+            Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
+            Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
             Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
             Input::Persisted { ticket: Ticket::Accept(id), result } => self.ledger.accepted(now, id, result, out),
             Input::Persisted { ticket: Ticket::End(id), .. } => self.ledger.noted(now, id, out),
@@ -228,6 +238,7 @@ impl Node {
         let members = &self.members;
         match (ticket, keys.first().copied()) {
             (Ticket::JobMemo(query), _) => self.runner.recalled(now, query, keys, found, members, out),
+            (Ticket::Trace(query), _) => self.traces.here(now, query, found, members, out),
             (Ticket::Recall(from, query), _) => self.memory.answer(from, query, found, out),
             (Ticket::Call(id), Some(key)) => self.scheduler.recalled(now, id, key, found.pop().flatten(), members, out),
             (Ticket::Work(id), Some(key)) => self.executor.recalled(now, id, key, found.pop().flatten(), members, out),
@@ -267,6 +278,7 @@ impl Node {
         self.scheduler.gone(clock, peer, &self.members, out);
         self.runner.gone(clock, peer, out);
         self.store.gone(clock, peer, &self.members, out);
+        self.traces.gone(peer, out);
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -276,6 +288,7 @@ impl Node {
         self.scheduler.tick(clock, &self.members, out);
         self.runner.tick(clock, &mut self.scheduler, out);
         self.store.tick(clock, &self.members, out);
+        self.traces.tick(clock, out);
         self.ledger.tick(now, out);
     }
 
@@ -300,8 +313,8 @@ impl Node {
             match asked {
                 Asked::Call { task, memo } => {
                     let origin = Origin::Request(request);
-                    let call =
-                        Call { origin, task, function: None, deadline, target: None, holders: None, bytes: 0, memo, again };
+                    let (function, target, holders, new) = (None, None, None, None);
+                    let call = Call { origin, task, function, deadline, target, holders, bytes: 0, memo, again, new };
                     self.scheduler.submit(clock, call, &self.members, out);
                 }
                 Asked::Job { spec, locality, memo } => {
@@ -321,19 +334,10 @@ impl Node {
             for settled in self.scheduler.take_settled() {
                 match settled.origin {
                     Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
-                    Origin::Request(request) => {
-                        // This node's own executor has told it already.
-                        if let Ok(answer) = &settled.result
-                            && answer.executor != self.members.config.me
-                        {
-                            let done = &answer.done;
-                            out.push(Output::Index { task: done.task, result: done.result, receipt: done.receipt });
-                        }
-                        match is_own(request) {
-                            true => self.ledger.call_ended(now, request, settled.result, out),
-                            false => out.push(Output::Reply { request, reply: settled.result }),
-                        }
-                    }
+                    Origin::Request(request) => match is_own(request) {
+                        true => self.ledger.call_ended(now, request, settled.result, out),
+                        false => out.push(Output::Reply { request, reply: settled.result }),
+                    },
                 }
             }
             if !self.runner.is_empty() {

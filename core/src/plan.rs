@@ -234,7 +234,8 @@ impl Job {
         let (task, bytes, holders) = self.task(number);
         let (origin, memo) = (Origin::Job(id, number), self.new.memo && !self.fresh.contains(&number));
         let (function, target, holders) = (Some(function), Some(node), Some(holders));
-        Call { origin, task, function, deadline: self.new.deadline, target, holders, bytes, memo, again: false }
+        let deadline = self.new.deadline;
+        Call { origin, task, function, deadline, target, holders, bytes, memo, again: false, new: None }
     }
 
     /// Takes a task's result; gives the job's, when that was the last.

@@ -54,6 +54,11 @@ pub enum RecordError {
         /// Who is said to have signed.
         issuer: NodeId,
     },
+    /// A receipt that is not among those whose root was signed, or not the signer's own.
+    Unproven {
+        /// Who signed the root.
+        issuer: NodeId,
+    },
 }
 
 impl fmt::Display for RecordError {
@@ -63,6 +68,7 @@ impl fmt::Display for RecordError {
             RecordError::Unsupported { found, wanted } => write!(f, "unsupported record {found:?}, wanted {wanted:?}"),
             RecordError::Malformed(why) => write!(f, "malformed record: {why}"),
             RecordError::Forged { issuer } => write!(f, "forged record: signature is not that of {issuer}"),
+            RecordError::Unproven { issuer } => write!(f, "forged receipt: it is not under the root that {issuer} signed"),
         }
     }
 }
@@ -137,7 +143,12 @@ impl<R> Verified<R> {
         Verified { value, sealed }
     }
 
-    /// The envelope as it was received, to be passed on.
+    /// A record that is signed together with others, once its proof was checked.
+    pub(crate) fn proven(value: R, sealed: &[u8]) -> Self {
+        Verified { value, sealed: sealed.to_vec() }
+    }
+
+    /// The envelope, or the proof, as it was received, to be passed on.
     pub fn sealed(&self) -> &[u8] {
         &self.sealed
     }

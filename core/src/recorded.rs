@@ -65,3 +65,22 @@ pub mod shared {
         Ok(function.map(Arc::new))
     }
 }
+
+/// A manifest that is shared, where there is one.
+pub mod perhaps {
+    use alloc::sync::Arc;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::function::Function;
+
+    /// Writes the manifest itself.
+    pub fn serialize<S: Serializer>(function: &Option<Arc<Function>>, serializer: S) -> Result<S::Ok, S::Error> {
+        function.as_deref().serialize(serializer)
+    }
+
+    /// Reads it.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<Function>>, D::Error> {
+        let function: Option<Function> = Deserialize::deserialize(deserializer)?;
+        Ok(function.map(Arc::new))
+    }
+}

@@ -17,7 +17,7 @@ use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
 use crate::io::{Answer, Memo, Output, Request, Ticket, Wanted};
 use crate::membership::Membership;
-use crate::memo::{Joined, reuse, takes_part};
+use crate::memo::{Joined, reuse};
 use crate::mesh::RetryBudget;
 use crate::message::{Message, Nack};
 use crate::placement::{Candidate, rank};
@@ -130,21 +130,19 @@ impl Scheduler {
     }
 
     /// Begins a call.
-    pub fn submit(&mut self, now: Instant, call: Call, members: &Membership, out: &mut Vec<Output>) {
+    pub fn submit(&mut self, now: Instant, mut call: Call, members: &Membership, out: &mut Vec<Output>) {
         let refusal = if self.is_full() { Err(Failure::Overloaded { retry_after_ms: 1000 }) } else { call.task.check() };
         if let Err(failure) = refusal {
             return self.settled.push(Settled { origin: call.origin, result: Err(failure) });
         }
         self.budget.deposit();
         let id = self.number();
-        let loaded = call.function.is_some();
-        if !loaded {
-            out.push(Output::Load { ticket: Ticket::Call(id), function: call.task.function, hints: Vec::new() });
-        }
+        let (known, function) = (call.function.take(), call.task.function);
         self.timers.set(id, call.deadline);
         self.calls.insert(id, State::new(call, now));
-        if loaded {
-            self.locate(now, id, members, out);
+        match known {
+            Some(function) => self.loaded(now, id, Ok(function), members, out),
+            None => out.push(Output::Load { ticket: Ticket::Call(id), function, hints: Vec::new() }),
         }
     }
 
@@ -161,14 +159,17 @@ impl Scheduler {
         match state.check(function) {
             Err(failure) => self.settle(id, Err(failure), None),
             Ok(function) => {
-                let recall = state.call.memo && takes_part(&function, &state.call.task);
+                let recall = state.may_recall(&function);
                 state.call.function = Some(function);
                 if !recall {
                     return self.locate(now, id, members, out);
                 }
-                state.phase = Phase::Recalling;
                 let of = Wanted::Tasks([state.call.task.clone()].into());
-                out.push(Output::Recall { ticket: Ticket::Call(id), of });
+                state.phase = Phase::Recalling;
+                match state.call.new {
+                    Some(key) => self.recalled(now, id, key, None, members, out),
+                    None => out.push(Output::Recall { ticket: Ticket::Call(id), of }),
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::failure::Failure;
 use crate::id::{DAG_CBOR, NodeId, cid_of};
-use crate::record::{Record, Signed, to_cbor};
+use crate::record::{Record, to_cbor};
 
 /// The most inline bytes of one argument; anything larger goes by CID.
 pub const INLINE_MAX: usize = 32 * 1024;
@@ -153,7 +153,7 @@ pub struct Done {
     pub result: Cid,
     /// Its length in bytes.
     pub size: u64,
-    /// The CID of the signed receipt.
+    /// The receipt's CID.
     pub receipt: Cid,
     /// What the run took.
     pub usage: Usage,
@@ -176,10 +176,11 @@ pub struct Usage {
     pub memory: u64,
 }
 
-/// A signed statement: this task ran here, and this came of it.
+/// A statement: this task ran here, and this came of it. It bears no signature of its own: its executor signs many
+/// together, and each is kept and passed on as a [`Proof`](crate::proof::Proof).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
-    /// The executor that signs.
+    /// The executor, whose key must have signed the root above it.
     pub iss: NodeId,
     /// The TaskId.
     pub ran: Cid,
@@ -199,10 +200,4 @@ impl Record for Receipt {
     const SCHEMA: &'static str = "timerose/receipt";
     /// A task may carry many inline arguments.
     const MAX_BYTES: usize = 512 * 1024;
-}
-
-impl Signed for Receipt {
-    fn issuer(&self) -> NodeId {
-        self.iss
-    }
 }

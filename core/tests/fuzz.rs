@@ -13,12 +13,13 @@ use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
-use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket};
+use timerose_core::io::{Exit, Input, Memo, Names, Output, Sealed, Statement, Ticket};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
 use timerose_core::node::Node;
 use timerose_core::promise::{Asked, JournalEntry};
+use timerose_core::proof::{Root, open_proof};
 use timerose_core::record::{RecordError, Verified, decode, encode, open, seal};
 use timerose_core::replay::{Recording, Replay, Turn, digest};
 use timerose_core::resources::Resources;
@@ -95,10 +96,13 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
             accepted += survives(rng, &encode(&entry), 0, decode::<JournalEntry>);
         }
         // The payload of an envelope begins behind its head and its signature.
-        let (session, advert, receipt) = (session(node(1)), advert(node(1)), receipt(node(1)));
+        let (session, advert, root) = (session(node(1)), advert(node(1)), root(node(1)));
         accepted += survives(rng, &seal(&session, |_| [0; 64]), 67, |bytes| open::<Session>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&advert, |_| [0; 64]), 67, |bytes| open::<Advert>(bytes, |_, _, _| true));
-        accepted += survives(rng, &seal(&receipt, |_| [0; 64]), 67, |bytes| open::<Receipt>(bytes, |_, _, _| true));
+        accepted += survives(rng, &seal(&root, |_| [0; 64]), 67, |bytes| open::<Root>(bytes, |_, _, _| true));
+        accepted += survives(rng, &encode(&receipt(node(1))), 0, decode::<Receipt>);
+        accepted +=
+            survives(rng, &proofs(node(1), |_| [0; 64])[3], 0, |bytes| open_proof(bytes, |root| open(root, |_, _, _| true)));
         // Many mutations only change a text or a number: if none is accepted, the mutations are too wild to test much.
         assert!(accepted > 1000, "seed {seed}: {accepted} accepted");
     }
@@ -263,6 +267,11 @@ impl Chaos {
         Memo { key: self.cid(), cid: self.cid(), receipt }
     }
 
+    fn names(&mut self) -> Names {
+        let key = self.rng.bool().then(|| self.cid());
+        Names { receipt: self.cid(), task: self.cid(), result: self.cid(), key }
+    }
+
     fn advert(&mut self) -> Verified<Advert> {
         let offers = Resources { slots: *self.rng.choice(&[0, 1, 4, u32::MAX]).expect("not empty"), memory: self.number() };
         let iss = self.node();
@@ -294,8 +303,10 @@ impl Chaos {
             }
             3 => Input::Have { ticket, bits: self.bits() },
             4 => {
-                let exit = Exit { result: self.cid(), size: 1, usage: usage() };
-                Input::Exited { ticket, task: self.cid(), exit: if good { Ok(exit) } else { Err(self.failure()) } }
+                let (names, bytes) = (self.names(), vec![0; self.rng.usize(0..9000)]);
+                let done = timerose_core::task::Done { result: names.result, receipt: names.receipt, ..done() };
+                let exit = Exit { done, statement: Statement { names, tell: false, bytes } };
+                Input::Exited { ticket, exit: if good { Ok(exit) } else { Err(self.failure()) } }
             }
             5 | 6 => {
                 let found = (0..self.rng.usize(0..3)).map(|_| self.rng.bool().then(|| self.memo())).collect();
@@ -303,14 +314,11 @@ impl Chaos {
             }
             7..9 => Input::Persisted { ticket, result: if good { Ok(()) } else { Err(self.failure()) } },
             9 => Input::Identified { ticket, task: self.cid() },
-            _ => Input::Signed {
-                ticket,
-                receipt: if self.number().is_multiple_of(4) {
-                    Err(timerose_core::failure::Failure::Cancelled)
-                } else {
-                    Ok(Sealed { cid: self.cid(), key: self.cid(), bytes: vec![0; self.rng.usize(0..9000)] })
-                },
-            },
+            _ => {
+                let sealed = |chaos: &mut Chaos| Sealed { names: chaos.names(), tell: chaos.rng.bool(), bytes: vec![0; 900] };
+                let other = *self.rng.choice(&self.tickets).unwrap_or(&ticket);
+                Input::Signed { receipts: vec![(ticket, sealed(self)), (other, sealed(self))] }
+            }
         }
     }
 
@@ -318,13 +326,18 @@ impl Chaos {
         let request = self.rng.u64(0..40);
         match self.rng.u8(0..46) {
             0..4 => Input::Tick,
-            4..7 => Input::Submit { request, task: self.task(), timeout_ms: self.number(), memo: self.rng.bool() },
+            4..7 => {
+                let function = self.rng.bool().then(|| Arc::new(small_function()));
+                let (task, timeout_ms, new) = (self.task(), self.number(), self.rng.bool().then(|| self.cid()));
+                Input::Submit { request, task, timeout_ms, memo: self.rng.bool(), function, new }
+            }
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };
                 let (job, locality, timeout_ms) = (self.cid(), self.rng.bool(), self.number());
                 Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool() }
             }
             8 => Input::Cancel { request },
+            39 => Input::Trace { request, of: self.cids() },
             9 => {
                 let files = vec![(self.cid(), self.cids()), (self.cid(), self.cids())];
                 Input::Place { request, files, copies: self.rng.u8(0..4) }

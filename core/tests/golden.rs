@@ -15,6 +15,7 @@ use timerose_core::id::{DAG_CBOR, cid_of};
 use timerose_core::job::JobSpec;
 use timerose_core::message::{FRAME_MAX, Frame};
 use timerose_core::promise::JournalEntry;
+use timerose_core::proof::open_proof;
 use timerose_core::record::{Record, RecordError, address, decode, encode, open, seal};
 use timerose_core::replay::{Recording, Turn};
 use timerose_core::task::Receipt;
@@ -40,6 +41,7 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("function with defaults", &small_function()),
         record("job", &job()),
         record("receipt", &receipt(node(1))),
+        record("root", &root(node(1))),
         record("session", &session(node(1))),
         record("advert", &advert(node(1))),
         record("recording", &Recording { config: config() }),
@@ -59,8 +61,11 @@ fn envelopes_have_the_bytes_of_the_fixture() {
     // Not a real signature: the place where it stands is what this is about.
     let session = seal(&session(node(1)), |_| [0xaa; 64]);
     let advert = seal(&advert(node(1)), |_| [0xbb; 64]);
-    let receipt = seal(&receipt(node(1)), |_| [0xcc; 64]);
-    let text = format!("session\n{}\n\nadvert\n{}\n\nreceipt\n{}\n", hex(&session), hex(&advert), hex(&receipt));
+    let root = seal(&root(node(1)), |_| [0xcc; 64]);
+    let proof = &proofs(node(1), |_| [0xdd; 64])[3];
+    let text = [("session", &session), ("advert", &advert), ("root", &root), ("proof of the fourth of five", proof)];
+    let text: Vec<String> = text.iter().map(|(name, bytes)| format!("{name}\n{}\n", hex(bytes))).collect();
+    let text = text.join("\n");
     expect_file!["../fixtures/envelopes.txt"].assert_eq(&text);
 }
 
@@ -107,8 +112,10 @@ fn bytes_that_are_cut_short_or_go_on_are_refused() {
     refuses_every_truncation("session", &sealed, |bytes| open::<Session>(bytes, |_, _, _| true));
     let sealed = seal(&advert(node(1)), |_| [0; 64]);
     refuses_every_truncation("advert", &sealed, |bytes| open::<Advert>(bytes, |_, _, _| true));
-    let sealed = seal(&receipt(node(1)), |_| [0; 64]);
-    refuses_every_truncation("receipt", &sealed, |bytes| open::<Receipt>(bytes, |_, _, _| true));
+    refuses_every_truncation("receipt", &encode(&receipt(node(1))), decode::<Receipt>);
+    for proof in proofs(node(1), |_| [0; 64]) {
+        refuses_every_truncation("proof", &proof, |bytes| open_proof(bytes, |root| open(root, |_, _, _| true)));
+    }
     for (name, frame) in frames() {
         refuses_every_truncation(&name, &frame.encode(), Frame::decode);
     }

@@ -4,9 +4,11 @@ mod common;
 
 use common::*;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Session, SessionError};
 use timerose_core::id::{NodeId, Now};
-use timerose_core::record::{RecordError, Signed, Verified, open, seal};
+use timerose_core::proof::{Proof, Root, open_proof, prove};
+use timerose_core::record::{RecordError, Signed, Verified, address, decode, encode, open, seal};
 use timerose_core::task::Receipt;
 
 fn key(number: u8) -> SigningKey {
@@ -34,9 +36,9 @@ fn opened<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, RecordError> {
 #[test]
 fn what_a_key_sealed_opens_and_keeps_its_bytes() {
     let key = key(1);
-    let bytes = sealed(&receipt(id(&key)), &key);
-    let receipt_back = opened::<Receipt>(&bytes).expect("its own signature");
-    assert_eq!((&*receipt_back, receipt_back.sealed()), (&receipt(id(&key)), &bytes[..]));
+    let bytes = sealed(&root(id(&key)), &key);
+    let root_back = opened::<Root>(&bytes).expect("its own signature");
+    assert_eq!((&*root_back, root_back.sealed()), (&root(id(&key)), &bytes[..]));
     assert!(opened::<Advert>(&sealed(&advert(id(&key)), &key)).is_ok());
     assert!(opened::<Session>(&sealed(&session(id(&key)), &key)).is_ok());
 }
@@ -44,14 +46,14 @@ fn what_a_key_sealed_opens_and_keeps_its_bytes() {
 #[test]
 fn a_flipped_bit_anywhere_is_refused() {
     let key = key(1);
-    let all = [sealed(&receipt(id(&key)), &key), sealed(&advert(id(&key)), &key), sealed(&session(id(&key)), &key)];
+    let all = [sealed(&root(id(&key)), &key), sealed(&advert(id(&key)), &key), sealed(&session(id(&key)), &key)];
     for (kind, bytes) in all.iter().enumerate() {
         let (mut refused, mut forged) = (0, 0);
         for bit in 0..bytes.len() * 8 {
             let mut bent = bytes.clone();
             bent[bit / 8] ^= 1 << (bit % 8);
             let error = match kind {
-                0 => opened::<Receipt>(&bent).err(),
+                0 => opened::<Root>(&bent).err(),
                 1 => opened::<Advert>(&bent).err(),
                 _ => opened::<Session>(&bent).err(),
             };
@@ -69,7 +71,7 @@ fn a_flipped_bit_anywhere_is_refused() {
 fn another_keys_signature_is_forged_and_names_the_issuer() {
     let (honest, other) = (key(1), key(2));
     let issuer = id(&honest);
-    assert_eq!(opened::<Receipt>(&sealed(&receipt(issuer), &other)), Err(RecordError::Forged { issuer }));
+    assert_eq!(opened::<Root>(&sealed(&root(issuer), &other)), Err(RecordError::Forged { issuer }));
     assert_eq!(opened::<Advert>(&sealed(&advert(issuer), &other)), Err(RecordError::Forged { issuer }));
     assert_eq!(opened::<Session>(&sealed(&session(issuer), &other)), Err(RecordError::Forged { issuer }));
 }
@@ -77,10 +79,93 @@ fn another_keys_signature_is_forged_and_names_the_issuer() {
 #[test]
 fn a_signature_of_one_record_does_not_open_another() {
     let key = key(1);
-    let one = sealed(&receipt(id(&key)), &key);
-    let two = sealed(&Receipt { at: 1, ..receipt(id(&key)) }, &key);
+    let one = sealed(&root(id(&key)), &key);
+    let two = sealed(&Root { size: 1, ..root(id(&key)) }, &key);
     let mixed = [&one[..67], &two[67..]].concat();
-    assert_eq!(opened::<Receipt>(&mixed), Err(RecordError::Forged { issuer: id(&key) }));
+    assert_eq!(opened::<Root>(&mixed), Err(RecordError::Forged { issuer: id(&key) }));
+}
+
+fn proven(key: &SigningKey) -> Vec<Vec<u8>> {
+    proofs(id(key), |payload| key.sign(payload).to_bytes())
+}
+
+fn open_real(bytes: &[u8]) -> Result<NodeId, RecordError> {
+    open_proof(bytes, opened).map(|(_, receipt)| receipt.iss)
+}
+
+#[test]
+fn every_receipt_of_a_root_is_proven_by_its_own_path() {
+    let key = key(1);
+    for (number, bytes) in proven(&key).iter().enumerate() {
+        let (cid, receipt_back) = open_proof(bytes, opened).expect("its own proof");
+        let told = Receipt { at: NOW.unix_ms + number as u64, ..receipt(id(&key)) };
+        assert_eq!((&*receipt_back, receipt_back.sealed(), cid), (&told, &bytes[..], address(&told).0));
+    }
+}
+
+#[test]
+fn a_proof_with_any_bit_changed_is_refused() {
+    let key = key(1);
+    for (number, bytes) in proven(&key).iter().enumerate() {
+        let (mut forged, mut unproven) = (0, 0);
+        for bit in 0..bytes.len() * 8 {
+            let mut bent = bytes.clone();
+            bent[bit / 8] ^= 1 << (bit % 8);
+            let error = open_real(&bent).err().unwrap_or_else(|| panic!("bit {bit} of proof {number} was flipped and it opened"));
+            forged += usize::from(matches!(error, RecordError::Forged { .. }));
+            unproven += usize::from(matches!(error, RecordError::Unproven { .. }));
+        }
+        // Not the parser alone refuses: the signature does, and the path does. The last of five has one step to the top.
+        assert!(forged >= 512 && unproven >= 256, "proof {number}: {forged} forged, {unproven} unproven");
+    }
+}
+
+#[test]
+fn a_receipt_under_the_wrong_root_leaf_or_issuer_is_refused() {
+    let (honest, other) = (key(1), key(2));
+    let issuer = id(&honest);
+    let parts = |bytes: &Vec<u8>| decode::<Proof>(bytes).expect("a proof");
+    let mine: Vec<Proof> = proven(&honest).iter().map(parts).collect();
+    let theirs: Vec<Proof> = proven(&other).iter().map(parts).collect();
+    let judge = |proof: Proof| open_real(&encode(&proof));
+    assert_eq!(judge(mine[1].clone()), Ok(issuer));
+    let wrong_root = Proof { root: theirs[1].root.clone(), ..mine[1].clone() };
+    assert_eq!(judge(wrong_root), Err(RecordError::Unproven { issuer: id(&other) }));
+    let wrong_leaf = Proof { receipt: mine[2].receipt.clone(), ..mine[1].clone() };
+    assert_eq!(judge(wrong_leaf), Err(RecordError::Unproven { issuer }));
+    let wrong_number = Proof { index: 0, ..mine[1].clone() };
+    assert_eq!(judge(wrong_number), Err(RecordError::Unproven { issuer }));
+    let beyond = Proof { index: 5, ..mine[4].clone() };
+    assert_eq!(judge(beyond), Err(RecordError::Unproven { issuer }));
+    let short = Proof { path: mine[1].path[1..].to_vec(), ..mine[1].clone() };
+    assert_eq!(judge(short), Err(RecordError::Unproven { issuer }));
+    let long = Proof { path: [&mine[1].path[..], &mine[1].path[..1]].concat(), ..mine[1].clone() };
+    assert_eq!(judge(long), Err(RecordError::Unproven { issuer }));
+    // One who signs a tree over another's receipts proves nothing by it.
+    let stolen = proofs_by(issuer, &other);
+    assert_eq!(open_real(&stolen[0]), Err(RecordError::Unproven { issuer: id(&other) }));
+    // And who says that it is the other's root cannot sign it.
+    let forged = proofs(issuer, |payload| other.sign(payload).to_bytes());
+    assert_eq!(open_real(&forged[0]), Err(RecordError::Forged { issuer }));
+}
+
+/// Receipts of `issuer`, below a root of `signer`.
+fn proofs_by(issuer: NodeId, signer: &SigningKey) -> Vec<Vec<u8>> {
+    let (cid, bytes) = address(&receipt(issuer));
+    prove(id(signer), &[(cid, &bytes)], |payload| signer.sign(payload).to_bytes())
+}
+
+#[test]
+fn the_root_of_a_tree_cannot_be_had_from_a_node_inside_another() {
+    // A receipt that looks like two hashes side by side would be a node below another: the prefixes forbid it.
+    let key = key(1);
+    let all = proven(&key);
+    let proof: Proof = decode(&all[0]).expect("a proof");
+    let root = opened::<Root>(&proof.root).expect("a root");
+    let smaller = Root { size: 2, ..(*root).clone() };
+    let path = vec![proof.path[2].clone()];
+    let claimed = Proof { path, root: ByteBuf::from(sealed(&smaller, &key)), ..proof };
+    assert_eq!(open_real(&encode(&claimed)), Err(RecordError::Unproven { issuer: id(&key) }));
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn a_call_on_ones_own_executor_takes_no_wire() {
             2 loaded work/1 f
             3 fetched work/1 100
             9 exited work/1 result
-            10 signed work/1
+            10 signed work/1 result
             11 submit 8 5000 one 'y
             12 loaded call/3 f
             20 exited work/2 other",
@@ -33,17 +33,17 @@ fn a_call_on_ones_own_executor_takes_no_wire() {
             3 fetched work/1 100
                 start one('x) for work/1, of n1
             9 exited work/1 result
-                sign Ok("result") for work/1
-            10 signed work/1
-                index result
+                sign result as key for work/1
+                reply 7: result by n1, 1 claims, 9000 us
+            10 signed work/1 result
                 remember result as key by receipt
-                reply 7: result by n1, 1 claims, 10000 us
             11 submit 8 5000 one 'y
                 load f for call/3
             12 loaded call/3 f
                 start one('y) for work/2, of n1
             20 exited work/2 other
-                sign Ok("other") for work/2
+                sign other as key for work/2
+                reply 8: other by n1, 1 claims, 9000 us
         "#]],
     );
 }
@@ -67,7 +67,6 @@ fn a_claim_is_granted_and_its_outcome_is_acknowledged() {
             3 from n2 grant 2
             20 from n2 outcome 2 result
                 n2 <- settled 2
-                index result
                 reply 7: result by n2, 1 claims, 20000 us
             30 from n2 outcome 2 result
                 n2 <- settled 2
@@ -199,7 +198,6 @@ fn a_refused_executor_is_not_asked_again_before_its_rest_is_over() {
                 n3 <- claim 5 one('y) within 4997 ms, hints n1
             4 from n3 outcome 4 result
                 n3 <- settled 4
-                index result
                 reply 7: result by n3, 2 claims, 4000 us
             502 tick
                 dial ? /join
@@ -278,7 +276,6 @@ fn a_lost_peer_is_replaced_at_once() {
                 n3 <- claim 3 one('x) within 4950 ms, hints n1
             60 from n3 outcome 3 result
                 n3 <- settled 3
-                index result
                 reply 7: result by n3, 2 claims, 60000 us
             61 from n2 outcome 2 late
                 n2 <- settled 2
@@ -310,7 +307,6 @@ fn a_claim_without_an_answer_is_taken_back_after_a_second() {
             1100 from n2 grant 2
             1200 from n3 outcome 3 result
                 n3 <- settled 3
-                index result
                 reply 7: result by n3, 2 claims, 1200000 us
         "#]],
     );

@@ -19,7 +19,7 @@ fn a_run_with_effects_is_noted_before_it_begins_and_before_its_end_is_told() {
             3 fetched work/1 0
             4 persisted work/1
             5 exited work/1 r
-            6 signed work/1
+            6 signed work/1 result
             7 persisted work/1
             8 from n2 settled 1
             9 from n2 claim 2 5000 one 'x
@@ -38,10 +38,10 @@ fn a_run_with_effects_is_noted_before_it_begins_and_before_its_end_is_told() {
             4 persisted work/1
                 start one('x) for work/1, of n2
             5 exited work/1 r
-                sign Ok("r") for work/1
-            6 signed work/1
-                index r
+                sign now r as no key for work/1
+            6 signed work/1 result
                 persist t gave r, Disk for work/1
+                remember result as key by receipt
             7 persisted work/1
                 n2 <- outcome 1 r
             8 from n2 settled 1

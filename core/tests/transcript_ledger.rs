@@ -44,7 +44,6 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
                 works 9: h running on n2
             4 from n2 outcome 2 r
                 n2 <- settled 2
-                index r
                 fetch r and all below for keep/1, perhaps from n2
             4 fetched keep/1 100
                 persist h ended r, Os for end/1
@@ -99,7 +98,6 @@ fn a_result_that_is_lost_with_its_executor_is_made_anew_and_not_remembered() {
             4 from n2 grant 2
             5 from n2 outcome 2 r
                 n2 <- settled 2
-                index r
                 fetch r and all below for keep/1, perhaps from n2
             6 fetched keep/1 no:r
             7 ask 8 h
@@ -113,7 +111,6 @@ fn a_result_that_is_lost_with_its_executor_is_made_anew_and_not_remembered() {
             1008 from n2 grant 4
             1009 from n2 outcome 4 r
                 n2 <- settled 4
-                index r
                 fetch r and all below for keep/1, perhaps from n2
             1010 fetched keep/1 100
                 persist h ended r, Os for end/1
@@ -226,7 +223,6 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
                 n2 <- claim 2 one('x) within 59999 ms, hints n1
             2 from n2 outcome 2 r
                 n2 <- settled 2
-                index r
                 fetch r and all below for keep/3, perhaps from n2
             2 fetched keep/3 0
                 persist h ended r, Os for end/3

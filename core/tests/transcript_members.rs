@@ -63,7 +63,7 @@ fn an_executor_fetches_runs_signs_and_answers_until_it_is_heard() {
             2 loaded work/1 f
             30 fetched work/1 1000
             40 exited work/1 result
-            41 signed work/1
+            41 signed work/1 result
             50 from n2 renew 1
             60 from n2 settled 1
             70 from n2 renew 1",
@@ -79,11 +79,10 @@ fn an_executor_fetches_runs_signs_and_answers_until_it_is_heard() {
             30 fetched work/1 1000
                 start one(a) for work/1, of n2
             40 exited work/1 result
-                sign Ok("result") for work/1
-            41 signed work/1
-                index result
-                remember result as key by receipt
                 n2 <- outcome 1 result
+                sign result as key for work/1
+            41 signed work/1 result
+                remember result as key by receipt
             50 from n2 renew 1
                 n2 <- outcome 1 result
             60 from n2 settled 1
@@ -221,11 +220,11 @@ fn an_outcome_that_nobody_takes_is_kept_for_half_a_minute() {
             2 loaded work/1 f
             3 fetched work/1 0
             4 exited work/1 result
-            5 signed work/1
+            5 signed work/1 result
+            30003 tick
+            30003 from n2 renew 1
             30004 tick
-            30004 from n2 renew 1
-            30005 tick
-            30006 from n2 renew 1",
+            30005 from n2 renew 1",
         ),
         expect![[r#"
             0 up n2
@@ -238,18 +237,17 @@ fn an_outcome_that_nobody_takes_is_kept_for_half_a_minute() {
             3 fetched work/1 0
                 start none() for work/1, of n2
             4 exited work/1 result
-                sign Ok("result") for work/1
-            5 signed work/1
-                index result
+                n2 <- outcome 1 result
+                sign result as key for work/1
+            5 signed work/1 result
                 remember result as key by receipt
+            30003 tick
+                dial ? /join
+                (next tick at 30004)
+            30003 from n2 renew 1
                 n2 <- outcome 1 result
             30004 tick
-                dial ? /join
-                (next tick at 30005)
-            30004 from n2 renew 1
-                n2 <- outcome 1 result
-            30005 tick
-            30006 from n2 renew 1
+            30005 from n2 renew 1
                 n2 <- unknown 1
         "#]],
     );

@@ -196,8 +196,8 @@ fn a_second_answer_to_one_question_changes_nothing() {
             7 loaded work/1 f
             8 exited work/1 result
             9 exited work/1 result
-            10 signed work/1
-            11 signed work/1",
+            10 signed work/1 result
+            11 signed work/1 result",
         ),
         expect![[r#"
             0 submit 7 5000 one 'x
@@ -213,13 +213,13 @@ fn a_second_answer_to_one_question_changes_nothing() {
             6 fetched work/1 0
             7 loaded work/1 f
             8 exited work/1 result
-                sign Ok("result") for work/1
+                sign result as key for work/1
+                reply 7: result by n1, 1 claims, 8000 us
             9 exited work/1 result
-            10 signed work/1
-                index result
+            10 signed work/1 result
                 remember result as key by receipt
-                reply 7: result by n1, 1 claims, 10000 us
-            11 signed work/1
+            11 signed work/1 result
+                remember result as key by receipt
         "#]],
     );
 }

@@ -4,6 +4,7 @@ mod calls;
 mod content;
 mod error;
 mod jobs;
+mod receipts;
 mod repo;
 mod status;
 mod work;
@@ -15,54 +16,29 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use parking_lot::Mutex;
-use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use timerose_core::failure::Failure;
-use timerose_core::io::{self, Input, Output};
-use timerose_core::job::{JobDone, JobProgress};
-use tokio::sync::{mpsc, oneshot};
 
+use crate::client::Client;
 use crate::config::StartError;
 use crate::ports::ApiPorts;
 use error::ApiError;
 
 /// The longest JSON body, in bytes: a call with its inline arguments in base64.
 const BODY_MAX: usize = 4 << 20;
-/// Progress reports of one job that wait for its reader; further ones are left out.
-const PROGRESS_QUEUE: usize = 16;
 
 /// What every route is given.
 #[derive(Clone)]
 struct Api {
+    client: Client,
     ports: ApiPorts,
-    pending: Arc<Pending>,
-}
-
-/// Requests that the core has not answered.
-#[derive(Default)]
-struct Pending {
-    calls: Mutex<HashMap<io::Request, oneshot::Sender<Result<io::Answer, Failure>>>>,
-    jobs: Mutex<HashMap<io::Request, mpsc::Sender<JobNews>>>,
-    accepts: Mutex<HashMap<io::Request, oneshot::Sender<Result<(), Failure>>>>,
-    works: Mutex<HashMap<io::Request, oneshot::Sender<Vec<io::WorkView>>>>,
-}
-
-/// What is heard of a job.
-enum JobNews {
-    Progress(JobProgress),
-    Ended(Result<JobDone, Failure>),
 }
 
 /// Serves the API on `addr` until the process ends, and gives the address it has.
-pub(crate) async fn serve(addr: SocketAddr, ports: ApiPorts, outputs: mpsc::Receiver<Output>) -> Result<SocketAddr, StartError> {
+pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> Result<SocketAddr, StartError> {
     let fail = |e: std::io::Error| StartError::Listen { addr: addr.to_string(), why: e.to_string() };
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    let api = Api { ports, pending: Arc::default() };
-    tokio::spawn(answer(api.pending.clone(), outputs));
-    let router = router(api);
+    let router = router(Api { client, ports });
     tokio::spawn(async move {
         if let Err(why) = axum::serve(listener, router).await {
             tracing::error!(%why, "the API ended");
@@ -84,7 +60,9 @@ fn router(api: Api) -> Router {
         .route("/v1/work/{handle}/cancel", post(work::cancel))
         .route("/v1/deploy", post(calls::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
-        .route("/v1/receipt/{cid}", get(calls::receipt))
+        .route("/v1/receipt/{cid}", get(receipts::receipt))
+        .route("/v1/proof/{cid}", get(receipts::proof))
+        .route("/v1/lineage/{cid}", get(receipts::lineage))
         .route("/v1/repo", get(repo::stat))
         .route("/v1/repo/verify", post(repo::verify))
         .route("/v1/add", post(content::add).layer(DefaultBodyLimit::disable()))
@@ -114,81 +92,6 @@ fn is_of_this_host(headers: &HeaderMap) -> bool {
     // A picture on another site's page carries no Origin, but browsers say where it stands (Fetch Metadata).
     let embedded = header("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
     address && !embedded && header(ORIGIN.as_str()).is_none_or(|origin| origin == format!("http://{host}"))
-}
-
-/// Hands the core's answers to the requests that wait for them.
-async fn answer(pending: Arc<Pending>, mut outputs: mpsc::Receiver<Output>) {
-    while let Some(output) = outputs.recv().await {
-        // Whoever waited may be gone; the core hears of that by `Cancel`.
-        match output {
-            Output::Reply { request, reply } => {
-                if let Some(call) = pending.calls.lock().remove(&request) {
-                    let _ = call.send(reply);
-                }
-            }
-            Output::Accepted { request, reply } => {
-                if let Some(accept) = pending.accepts.lock().remove(&request) {
-                    let _ = accept.send(reply);
-                }
-            }
-            Output::Works { request, works } => {
-                if let Some(asked) = pending.works.lock().remove(&request) {
-                    let _ = asked.send(works);
-                }
-            }
-            Output::Progress { request, progress } => {
-                if let Some(job) = pending.jobs.lock().get(&request) {
-                    let _ = job.try_send(JobNews::Progress(progress));
-                }
-            }
-            Output::JobReply { request, reply } => {
-                if let Some(job) = pending.jobs.lock().remove(&request) {
-                    // In a task: a reader that is slow to take progress must not hold up the others.
-                    tokio::spawn(async move { job.send(JobNews::Ended(reply)).await });
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-impl Api {
-    /// Gives the core new work.
-    async fn submit(&self, input: Input) -> Result<(), ApiError> {
-        self.ports.work.send(input).await.map_err(|_| ApiError::ending())
-    }
-
-    /// Takes a request back when its reader is gone.
-    fn guard(&self, request: io::Request) -> Guard {
-        Guard { api: self.clone(), request, armed: true }
-    }
-}
-
-/// Cancels a request unless it was answered.
-struct Guard {
-    api: Api,
-    request: io::Request,
-    armed: bool,
-}
-
-impl Guard {
-    fn answered(mut self) {
-        self.armed = false;
-    }
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        self.api.pending.calls.lock().remove(&self.request);
-        self.api.pending.jobs.lock().remove(&self.request);
-        self.api.pending.accepts.lock().remove(&self.request);
-        self.api.pending.works.lock().remove(&self.request);
-        let (work, request) = (self.api.ports.work.clone(), self.request);
-        tokio::spawn(async move { work.send(Input::Cancel { request }).await });
-    }
 }
 
 /// The state as handlers take it.

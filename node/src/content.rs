@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cid::Cid;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Moved, Named, NamedKind, Requests, Shelf};
+use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Requests, Shelf};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -39,8 +39,6 @@ const ASKS_MAX: usize = 64;
 const CHUNK_WAIT: Duration = Duration::from_secs(60);
 /// The most that one fetch may bring here, in bytes.
 const FETCH_MAX: u64 = 16 << 30;
-/// Manifests that are kept read.
-const FUNCTIONS_MAX: usize = 256;
 
 /// The content side of a node. Cheap to clone.
 #[derive(Clone)]
@@ -54,13 +52,18 @@ struct Inner {
     asks: Arc<Semaphore>,
     /// What can still be taken back.
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
-    functions: Mutex<HashMap<Cid, Arc<Function>>>,
+    functions: Manifests,
     imports: Imports,
 }
 
 impl Driver {
     /// Opens the blocks of a data folder. Must be called inside a tokio runtime.
-    pub fn open(dir: &Path, me: NodeId, requests: Requests) -> Result<(Driver, exchange::Behaviour), StartError> {
+    pub fn open(
+        dir: &Path,
+        me: NodeId,
+        requests: Requests,
+        functions: Manifests,
+    ) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let (content, behaviour) = Content::open(&path, &runtime).map_err(|e| StartError::of_store(dir, e))?;
@@ -70,7 +73,7 @@ impl Driver {
             tasks: Arc::new(Semaphore::new(TASKS_MAX)),
             asks: Arc::new(Semaphore::new(ASKS_MAX)),
             running: Mutex::default(),
-            functions: Mutex::default(),
+            functions,
             imports: Imports::new(me, requests),
         };
         Ok((Driver(Arc::new(inner)), behaviour))
@@ -178,19 +181,15 @@ impl Driver {
 
     /// Reads a manifest, from peers where it is not here.
     async fn load(&self, cid: Cid, hints: &[NodeId]) -> Result<Arc<Function>, Failure> {
-        if let Some(function) = self.0.functions.lock().get(&cid) {
-            return Ok(function.clone());
+        if let Some(function) = self.0.functions.get(&cid) {
+            return Ok(function);
         }
         let block = self.block(cid, hints).await?;
         let not_one = |why: String| Failure::BadArgument { index: 0, wanted: "a function".into(), got: format!("{cid}: {why}") };
         let function: Function = record::decode(&block).map_err(|e| not_one(e.to_string()))?;
         function.check()?;
         let function = Arc::new(function);
-        let mut functions = self.0.functions.lock();
-        if functions.len() >= FUNCTIONS_MAX {
-            functions.clear();
-        }
-        functions.insert(cid, function.clone());
+        self.0.functions.put(cid, function.clone());
         Ok(function)
     }
 

@@ -1,20 +1,23 @@
 //! The engine driver: as many threads as the node lends slots, each running one piece of work at a time.
 
 use bytes::Bytes;
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use cid::Cid;
+use parking_lot::{Condvar, Mutex};
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use timerose_core::failure::Failure;
-use timerose_core::function::Determinism;
+use timerose_core::function::{Determinism, Function};
+use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Input, Output, Ticket};
 use timerose_core::resources::Resources;
-use timerose_core::task::Usage;
+use timerose_core::task::{Receipt, Usage};
 use timerose_engines::{Cancel, Engine, Host, WasmConfig, WasmEngine, Work, describe};
 use tokio::sync::mpsc;
 
 use crate::config::StartError;
+use crate::keys::wall_clock;
 use crate::ports::{Counters, EngineRequest, Shelf};
 
 /// The stack of an engine thread: guests run on it.
@@ -22,18 +25,89 @@ const STACK_BYTES: usize = 4 << 20;
 
 /// The engines of this node.
 pub(crate) struct Driver {
+    me: NodeId,
     engine: Arc<dyn Engine>,
     shelf: Arc<dyn Shelf>,
     running: Mutex<BTreeMap<Ticket, Cancel>>,
+    queue: Queue,
     counters: Arc<Counters>,
 }
 
+/// What the threads are to start: no more than there are slots, as the core sees to it.
+#[derive(Default)]
+struct Queue {
+    /// The work, and whether no more comes.
+    waiting: Mutex<(VecDeque<Output>, bool)>,
+    changed: Condvar,
+}
+
+impl Queue {
+    fn put(&self, output: Output) {
+        self.waiting.lock().0.push_back(output);
+        self.changed.notify_one();
+    }
+
+    fn close(&self) {
+        self.waiting.lock().1 = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for work; nothing when no more comes.
+    fn take(&self) -> Option<Output> {
+        let mut waiting = self.waiting.lock();
+        loop {
+            if let Some(output) = waiting.0.pop_front() {
+                return Some(output);
+            }
+            if waiting.1 {
+                return None;
+            }
+            self.changed.wait(&mut waiting);
+        }
+    }
+}
+
+/// The loop's way to the engines: nothing waits in it, so that a call begins without a further wake-up. The threads end with
+/// it.
+pub(crate) struct Handle(Arc<Driver>);
+
+impl Handle {
+    /// Begins or stops a piece of work.
+    pub fn carry_out(&self, output: Output) {
+        match output {
+            Output::Stop { ticket } => {
+                if let Some(cancel) = self.0.running.lock().get(&ticket) {
+                    cancel.cancel();
+                }
+            }
+            Output::Start { ticket, .. } => {
+                // Registered before a thread takes it, so that a stop that comes at once finds it.
+                self.0.running.lock().insert(ticket, Cancel::new());
+                self.0.queue.put(output);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.queue.close();
+    }
+}
+
 impl Driver {
-    /// Sets the engines up; compiled modules are kept below `dir`.
-    pub fn new(dir: &Path, offers: Resources, shelf: Arc<dyn Shelf>, counters: Arc<Counters>) -> Result<Arc<Driver>, StartError> {
+    /// Sets the engines up; compiled modules are kept below `dir`, receipts are `me`'s.
+    pub fn new(
+        dir: &Path,
+        me: NodeId,
+        offers: Resources,
+        shelf: Arc<dyn Shelf>,
+        counters: Arc<Counters>,
+    ) -> Result<Arc<Driver>, StartError> {
         let config = WasmConfig { cache_dir: dir.join("modules"), max_memory: offers.memory, instances: offers.slots };
         let engine = WasmEngine::new(config).map_err(|e| StartError::Engine(e.to_string()))?;
-        Ok(Arc::new(Driver { engine: Arc::new(engine), shelf, running: Mutex::default(), counters }))
+        Ok(Arc::new(Driver { me, engine: Arc::new(engine), shelf, running: Mutex::default(), queue: Queue::default(), counters }))
     }
 
     /// The engines' names, for the advert.
@@ -41,26 +115,21 @@ impl Driver {
         self.engine.names()
     }
 
-    /// Runs until `outputs` closes.
+    /// Runs until the handle is dropped.
     pub fn run(
         self: Arc<Self>,
         slots: u32,
-        mut outputs: mpsc::Receiver<Output>,
         mut requests: mpsc::Receiver<EngineRequest>,
         done: mpsc::Sender<Input>,
-    ) -> Result<(), StartError> {
-        // The core starts no more than there are slots: a thread is free for each, and sending never waits.
-        let (start, work) = std::sync::mpsc::sync_channel::<Output>(slots as usize);
-        let work = Arc::new(Mutex::new(work));
+    ) -> Result<Handle, StartError> {
+        let handle = Handle(self.clone());
         for slot in 0..slots {
-            let (driver, work, done) = (self.clone(), work.clone(), done.clone());
+            let (driver, done) = (self.clone(), done.clone());
             std::thread::Builder::new()
                 .name(format!("engine-{slot}"))
                 .stack_size(STACK_BYTES)
                 .spawn(move || {
-                    loop {
-                        let next = work.lock().recv();
-                        let Ok(output) = next else { return };
+                    while let Some(output) = driver.queue.take() {
                         let Some(input) = driver.start(output) else { continue };
                         if done.blocking_send(input).is_err() {
                             return;
@@ -69,53 +138,40 @@ impl Driver {
                 })
                 .map_err(|e| StartError::Engine(e.to_string()))?;
         }
-        let driver = self.clone();
-        tokio::spawn(async move {
-            while let Some(output) = outputs.recv().await {
-                match output {
-                    Output::Stop { ticket } => {
-                        if let Some(cancel) = driver.running.lock().get(&ticket) {
-                            cancel.cancel();
-                        }
-                    }
-                    Output::Start { ticket, .. } => {
-                        // Registered before a thread takes it, so that a stop that comes at once finds it.
-                        driver.running.lock().insert(ticket, Cancel::new());
-                        let _ = start.send(output);
-                    }
-                    _ => {}
-                }
-            }
-        });
         tokio::task::spawn_blocking(move || {
             while let Some(request) = requests.blocking_recv() {
                 self.answer(request);
             }
         });
-        Ok(())
+        Ok(handle)
     }
 
     fn start(&self, output: Output) -> Option<Input> {
-        let Output::Start { ticket, function, task, subject } = output else { return None };
+        let Output::Start { ticket, function, task, subject, spent } = output else { return None };
         let cancel = self.running.lock().get(&ticket).cloned().unwrap_or_default();
-        let id = task.id(&subject);
-        // Two callers who share a pure result must see the same one.
-        let seed = if function.determinism == Determinism::Pure { task.memo_key() } else { id };
-        let work = Work { function, entry: task.entry, args: task.args, task: seed };
+        let (ran, key) = (task.id(&subject), task.memo_key());
+        let receipt = Receipt { iss: self.me, ran, task, out: Err(String::new()), size: 0, meta: spent, at: 0 };
         // A panic must not take the slot with it: the core waits for an exit.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(&work, &cancel)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(function, receipt, key, &cancel)));
         let exit = ran.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "the engine panicked; the log says where".into() }));
         self.running.lock().remove(&ticket);
         Counters::count(&self.counters.runs);
-        Some(Input::Exited { ticket, task: id, exit })
+        Some(Input::Exited { ticket, exit })
     }
 
-    fn run_one(&self, work: &Work, cancel: &Cancel) -> Result<Exit, Failure> {
+    /// Runs a task and fills in its receipt.
+    fn run_one(&self, function: Arc<Function>, mut receipt: Receipt, key: Cid, cancel: &Cancel) -> Result<Exit, Failure> {
         let host: Arc<dyn Host> = self.shelf.clone();
-        let exit = self.engine.run(work, &host, cancel)?;
+        // Two callers who share a pure result must see the same one.
+        let seed = if function.determinism == Determinism::Pure { key } else { receipt.ran };
+        let (entry, args) = (receipt.task.entry.clone(), receipt.task.args.clone());
+        let exit = self.engine.run(&Work { function, entry, args, task: seed }, &host, cancel)?;
         let result = self.shelf.put(&exit.output)?;
-        let usage = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..Usage::default() };
-        Ok(Exit { result, size: exit.output.len() as u64, usage })
+        receipt.out = Ok(result);
+        receipt.size = exit.output.len() as u64;
+        receipt.meta = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..receipt.meta };
+        receipt.at = wall_clock().unix_ms;
+        Ok(Exit::new(&receipt, result, key))
     }
 
     fn answer(&self, request: EngineRequest) {

@@ -1,7 +1,10 @@
 //! The node's key: read or made, and what it signs and checks.
 
+use cid::Cid;
 use libp2p::PeerId;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
+use parking_lot::Mutex;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -10,8 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use timerose_core::capability::Session;
-use timerose_core::id::{DAG_CBOR, NodeId, Now, cid_of};
+use timerose_core::id::{NodeId, Now};
 use timerose_core::io::Memo;
+use timerose_core::proof::{Root, open_proof};
 use timerose_core::record::{RecordError, Signed, Verified, open, seal};
 use timerose_core::task::Receipt;
 
@@ -19,6 +23,8 @@ use crate::config::StartError;
 
 /// The name of the key's file in a data folder.
 const KEY_FILE: &str = "key";
+/// Roots whose signatures are remembered as right: receipts of one root mostly come together.
+const ROOTS_MAX: usize = 256;
 
 /// This node's key pair. Cheap to clone; never shown.
 #[derive(Clone)]
@@ -73,7 +79,12 @@ impl Keys {
 
     /// Signs a record.
     pub(crate) fn seal<R: Signed>(&self, record: &R) -> Vec<u8> {
-        seal(record, |bytes| self.pair.sign(bytes).try_into().expect("an Ed25519 signature has 64 bytes"))
+        seal(record, |bytes| self.sign(bytes))
+    }
+
+    /// Signs bytes.
+    pub(crate) fn sign(&self, bytes: &[u8]) -> [u8; 64] {
+        self.pair.sign(bytes).try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
     /// The token that opens a stream to `to`.
@@ -100,12 +111,49 @@ pub(crate) fn open_verified<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, Reco
     })
 }
 
-/// A sealed receipt, if its signature is right, under the key of its own task.
-pub(crate) fn open_memo(sealed: &[u8]) -> Option<Memo> {
-    let receipt = open_verified::<Receipt>(sealed).ok()?;
-    let key = receipt.task.memo_key();
-    // Whoever asked for it to run again did not ask for this result to be shared.
-    (receipt.task.seq == 0).then(|| Memo { key, cid: cid_of(DAG_CBOR, sealed), receipt })
+/// Checks a receipt's proof, down to its executor's signature, and gives the receipt with its CID. Needs nothing but the
+/// bytes.
+///
+/// # Errors
+/// [`RecordError`] where a byte is not as it was when the executor signed.
+pub fn open_receipt(proof: &[u8]) -> Result<(Cid, Verified<Receipt>), RecordError> {
+    open_proof(proof, open_verified)
+}
+
+/// Roots whose signatures were checked lately, by their bytes: a signature is checked once for all of its receipts.
+#[derive(Default)]
+pub(crate) struct Roots(Mutex<Checked>);
+
+#[derive(Default)]
+struct Checked {
+    roots: HashMap<Vec<u8>, Verified<Root>>,
+    /// From the oldest.
+    order: VecDeque<Vec<u8>>,
+}
+
+impl Roots {
+    /// As [`open_receipt`], with the memo key of the receipt's own task.
+    pub fn open(&self, proof: &[u8]) -> Result<Memo, RecordError> {
+        let (cid, receipt) = open_proof(proof, |root| self.root(root))?;
+        Ok(Memo { key: receipt.task.memo_key(), cid, receipt })
+    }
+
+    fn root(&self, sealed: &[u8]) -> Result<Verified<Root>, RecordError> {
+        if let Some(known) = self.0.lock().roots.get(sealed) {
+            return Ok(known.clone());
+        }
+        let root = open_verified::<Root>(sealed)?;
+        let mut checked = self.0.lock();
+        if checked.roots.insert(sealed.to_vec(), root.clone()).is_none() {
+            checked.order.push_back(sealed.to_vec());
+        }
+        if checked.order.len() > ROOTS_MAX
+            && let Some(oldest) = checked.order.pop_front()
+        {
+            checked.roots.remove(&oldest);
+        }
+        Ok(root)
+    }
 }
 
 /// The libp2p name of a node.

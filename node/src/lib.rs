@@ -4,6 +4,7 @@
 //! stands in `ports` (the narrow handles), `keys` and `config`.
 
 mod api;
+mod client;
 mod config;
 mod content;
 mod engine;
@@ -11,13 +12,17 @@ mod frames;
 mod journal;
 mod keys;
 mod ports;
+mod receipts;
 mod recorder;
 mod run;
+mod shown;
 mod signer;
 mod swarm;
 mod wire;
 
+pub use client::Client;
 pub use config::{Config, StartError};
-pub use keys::Keys;
+pub use keys::{Keys, open_receipt};
 pub use recorder::{Replayed, replay};
 pub use run::{Running, start};
+pub use shown::verify_receipt;

@@ -5,13 +5,15 @@
 
 use bytes::Bytes;
 use cid::Cid;
+use parking_lot::RwLock;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use timerose_content::blockstore::{Report, StoreStat};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
-use timerose_core::io::{Input, Request};
+use timerose_core::io::Request;
 use timerose_core::view::View;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -120,10 +122,54 @@ pub(crate) enum EngineRequest {
     Check { function: Arc<Function>, code: Bytes, answer: Answer<()> },
 }
 
-/// What the API may ask of the journal.
-pub(crate) enum JournalRequest {
-    /// The receipt of a task or of a result.
-    Receipt { of: Cid, answer: Answer<Option<Cid>> },
+/// Half of a CID's hash: enough to tell apart what is kept.
+pub(crate) fn half(cid: &Cid) -> u128 {
+    cid.hash().digest().iter().take(16).fold(0, |number, byte| number << 8 | u128::from(*byte))
+}
+
+/// The memo keys under which anything is remembered here, as many as there are receipts: who misses a key need not ask. A
+/// quarter of a key's hash stands for it, so that one may seem known that is not. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Known(Arc<RwLock<HashSet<u64>>>);
+
+impl Known {
+    /// Whether anything may be remembered under a key.
+    pub fn may_hold(&self, key: &Cid) -> bool {
+        self.0.read().contains(&(half(key) as u64))
+    }
+
+    /// Something is remembered from now on under the key of this half.
+    pub fn add(&self, half: u128) {
+        self.0.write().insert(half as u64);
+    }
+
+    /// Nothing is remembered any more under the key of this half.
+    pub fn remove(&self, half: u128) {
+        self.0.write().remove(&(half as u64));
+    }
+}
+
+/// Manifests that are kept read.
+const FUNCTIONS_MAX: usize = 256;
+
+/// Manifests that were read and checked. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Manifests(Arc<RwLock<HashMap<Cid, Arc<Function>>>>);
+
+impl Manifests {
+    /// A manifest that is here.
+    pub fn get(&self, cid: &Cid) -> Option<Arc<Function>> {
+        self.0.read().get(cid).cloned()
+    }
+
+    /// Keeps one; when there are too many, all others go.
+    pub fn put(&self, cid: Cid, function: Arc<Function>) {
+        let mut functions = self.0.write();
+        if functions.len() >= FUNCTIONS_MAX {
+            functions.clear();
+        }
+        functions.insert(cid, function);
+    }
 }
 
 /// Numbers the requests of this node's users.
@@ -140,18 +186,12 @@ impl Requests {
 /// All that the API is given.
 #[derive(Clone)]
 pub(crate) struct ApiPorts {
-    /// New work for the core.
-    pub work: mpsc::Sender<Input>,
     /// The content driver.
     pub content: mpsc::Sender<ContentRequest>,
     /// The engine driver.
     pub engine: mpsc::Sender<EngineRequest>,
-    /// The journal.
-    pub journal: mpsc::Sender<JournalRequest>,
     /// The core's read model.
     pub view: watch::Receiver<View>,
-    /// Numbers of requests.
-    pub requests: Requests,
     /// What the drivers count.
     pub counters: Arc<Counters>,
 }
@@ -190,7 +230,4 @@ pub(crate) trait Shelf: timerose_engines::Host {
     /// Stores a result and gives its CID: that of a file with the same bytes. It can be made again, and is durable only soon
     /// after.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
-    /// Keeps records (DAG-CBOR blocks). `had` is called once, when peers can have them, which is before they are durable, or
-    /// with the reason why they cannot be kept.
-    fn keep(&self, records: Vec<Bytes>, had: Box<dyn FnOnce(Result<(), Failure>) + '_>);
 }

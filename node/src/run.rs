@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use timerose_content::frames;
 use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
@@ -18,12 +19,16 @@ use timerose_core::node::Node;
 use timerose_core::promise::JournalEntry;
 use timerose_core::view::View;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
+use crate::client::Client;
 use crate::config::{Config, StartError};
-use crate::journal::{Journal, Promises};
+use crate::journal::Promises;
 use crate::keys::{Keys, wall_clock};
-use crate::ports::{ApiPorts, Counters, PORT_QUEUE, Requests};
+use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests};
+use crate::receipts::Receipts;
 use crate::recorder::Recorder;
+use crate::wire::Heard;
 use crate::{api, content, engine, signer, swarm};
 
 /// Outputs that wait for one driver.
@@ -35,6 +40,8 @@ const ROOM: usize = 256;
 const WORK_QUEUE: usize = 256;
 /// Completions that wait for the loop; drivers wait with more.
 const DONE_QUEUE: usize = 4096;
+/// How long the last receipts may take at the end.
+const END_WAIT: Duration = Duration::from_secs(1);
 /// How often the read model is published at most.
 const VIEW_EVERY: Duration = Duration::from_millis(50);
 
@@ -44,8 +51,9 @@ pub struct Running {
     pub api: SocketAddr,
     /// What it sees; the first value comes before it listens.
     view: watch::Receiver<View>,
+    client: Client,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
-    ended: tokio::task::JoinHandle<()>,
+    ended: JoinHandle<()>,
 }
 
 impl Running {
@@ -53,6 +61,11 @@ impl Running {
     pub async fn addrs(&mut self) -> Vec<String> {
         let seen = self.view.wait_for(|view| view.members.get(&view.me).is_some_and(|me| !me.addrs.is_empty())).await;
         seen.map(|view| view.members[&view.me].addrs.clone()).unwrap_or_default()
+    }
+
+    /// The way to its core for programs that have it in their process.
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Ends the node and waits for the loop.
@@ -76,10 +89,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (work, work_rx) = mpsc::channel(WORK_QUEUE);
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone())?;
+    let functions = Manifests::default();
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone())?;
     let shelf = library.shelf();
-    let engines = engine::Driver::new(&config.dir, config.offers, shelf, counters.clone())?;
-    let journal = Journal::open(&config.dir)?;
+    let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, counters.clone())?;
+    let receipts = Receipts::open(&config.dir)?;
     let (promises, promised) = Promises::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
@@ -90,46 +104,37 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let (to_swarm, swarm_rx) = queue();
     let (to_content, content_rx) = queue();
-    let (to_engine, engine_rx) = queue();
-    let (to_journal, journal_rx) = queue();
+    let (to_receipts, receipts_rx) = queue();
     let (to_promises, promises_rx) = queue();
     let (to_signer, signer_rx) = queue();
-    let (to_api, api_rx) = queue();
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
-    let (journal_port, journal_requests) = mpsc::channel(PORT_QUEUE);
 
-    swarm.run(swarm_rx, work.clone(), done.clone());
-    engines.run(config.offers.slots, engine_rx, engine_requests, done.clone())?;
-    journal.run(journal_rx, journal_requests, done.clone());
+    let peers = swarm.run(swarm_rx, work.clone(), done.clone());
+    let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
+    let client = Client::new(work.clone(), requests, functions, receipts.known());
+    receipts.run(receipts_rx, done.clone());
+    let signing = signer::run(keys.clone(), signer_rx, done.clone());
     promises.run(promises_rx, done.clone());
-    signer::run(keys.clone(), library.shelf(), signer_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
-    let ports = ApiPorts {
-        work: work.clone(),
-        content: content_port,
-        engine: engine_port,
-        journal: journal_port,
-        view: view_rx.clone(),
-        requests,
-        counters: counters.clone(),
-    };
-    let api = api::serve(config.api, ports, api_rx).await?;
+    let ports = ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone() };
+    let api = api::serve(config.api, client.clone(), ports).await?;
 
     let drivers = Drivers {
         swarm: Line::new(to_swarm),
         content: Line::new(to_content),
-        engine: Line::new(to_engine),
-        journal: Line::new(to_journal),
+        engine,
+        receipts: Line::new(to_receipts),
         promises: Line::new(to_promises),
         signer: Line::new(to_signer),
-        api: Line::new(to_api),
+        client: client.clone(),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let (begin, out) = (Instant::now(), Vec::new());
     let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
-    let ended = tokio::spawn(turns.run(promised, work_rx, done_rx, stopped));
-    Ok(Running { api, view: view_rx, stop: Some(stop), ended })
+    let sources = Sources { work: work_rx, peers, done: done_rx };
+    let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
+    Ok(Running { api, view: view_rx, client, stop: Some(stop), ended })
 }
 
 /// What the core is told of its node.
@@ -202,17 +207,18 @@ impl Line {
 struct Drivers {
     swarm: Line,
     content: Line,
-    engine: Line,
-    journal: Line,
+    /// Takes work without a queue.
+    engine: engine::Handle,
+    receipts: Line,
     promises: Line,
     signer: Line,
-    api: Line,
+    /// Takes an answer without a queue.
+    client: Client,
 }
 
 impl Drivers {
-    fn all(&mut self) -> [&mut Line; 7] {
-        let Drivers { swarm, content, engine, journal, promises, signer, api } = self;
-        [swarm, content, engine, journal, promises, signer, api]
+    fn all(&mut self) -> [&mut Line; 5] {
+        [&mut self.swarm, &mut self.content, &mut self.receipts, &mut self.promises, &mut self.signer]
     }
 
     /// Who carries out what.
@@ -224,19 +230,48 @@ impl Drivers {
             Output::Load { .. } | Output::Fetch { .. } | Output::List { .. } | Output::Have { .. } | Output::Placed { .. } => {
                 self.content.push(output);
             }
-            Output::Start { .. } => self.engine.push(output),
+            Output::Start { .. } => self.engine.carry_out(output),
             Output::Stop { .. } => {
                 self.content.push(output.clone());
-                self.engine.push(output);
+                self.engine.carry_out(output);
             }
             Output::Persist { .. } => self.promises.push(output),
             Output::Sign { .. } | Output::SignAdvert { .. } | Output::Identify { .. } => self.signer.push(output),
-            Output::Index { .. } | Output::Remember { .. } | Output::Recall { .. } => self.journal.push(output),
+            Output::Remember { .. } | Output::Recall { .. } => self.receipts.push(output),
             Output::Reply { .. }
+            | Output::Traced { .. }
             | Output::Progress { .. }
             | Output::JobReply { .. }
             | Output::Accepted { .. }
-            | Output::Works { .. } => self.api.push(output),
+            | Output::Works { .. } => self.client.answer(output),
+        }
+    }
+}
+
+/// Where inputs come from.
+struct Sources {
+    /// New work of this node's users.
+    work: mpsc::Receiver<Input>,
+    /// What peers say and do: new work as well.
+    peers: mpsc::Receiver<frames::Event<Heard>>,
+    /// Completions.
+    done: mpsc::Receiver<Input>,
+}
+
+/// The next of what users and peers ask for; neither can keep the other waiting for long. May be dropped at any time.
+async fn new_work(
+    work: &mut mpsc::Receiver<Input>,
+    peers: &mut mpsc::Receiver<frames::Event<Heard>>,
+    counters: &Counters,
+) -> Option<Input> {
+    loop {
+        let input = tokio::select! {
+            Some(event) = peers.recv() => swarm::heard(event, counters),
+            Some(input) = work.recv() => Some(input),
+            else => return None,
+        };
+        if input.is_some() {
+            return input;
         }
     }
 }
@@ -260,9 +295,9 @@ impl Loop {
     async fn run(
         mut self,
         promised: Vec<JournalEntry>,
-        mut work: mpsc::Receiver<Input>,
-        mut done: mpsc::Receiver<Input>,
+        mut sources: Sources,
         mut stopped: tokio::sync::oneshot::Receiver<()>,
+        signing: JoinHandle<()>,
     ) {
         // Before anything else, so that nothing is promised twice.
         self.turn(Input::Restored { entries: promised });
@@ -272,12 +307,30 @@ impl Loop {
             let wake = self.wakeup();
             let input = tokio::select! {
                 biased;
-                _ = &mut stopped => return,
-                Some(input) = done.recv() => input,
-                Some(input) = work.recv(), if may_take => input,
+                _ = &mut stopped => return self.end(sources.done, signing).await,
+                Some(input) = sources.done.recv() => input,
+                Some(input) = new_work(&mut sources.work, &mut sources.peers, &self.counters), if may_take => input,
                 () = tokio::time::sleep_until(wake.into()) => Input::Tick,
             };
             self.turn(input);
+        }
+    }
+
+    /// Has the receipts signed and kept of what was answered, and takes nothing else.
+    async fn end(mut self, mut done: mpsc::Receiver<Input>, mut signing: JoinHandle<()>) {
+        self.drivers.signer = Line::new(queue().0);
+        let until = tokio::time::Instant::now() + END_WAIT;
+        loop {
+            tokio::select! {
+                biased;
+                Some(input) = done.recv() => {
+                    if matches!(input, Input::Signed { .. }) {
+                        self.turn(input);
+                    }
+                }
+                _ = &mut signing => break,
+                () = tokio::time::sleep_until(until) => break,
+            }
         }
     }
 

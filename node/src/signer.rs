@@ -1,35 +1,31 @@
-//! The signer: signs what this node states, off the loop, and keeps its receipts.
-//!
-//! A receipt is answered when it can be had from this node, which is before it is on the disk: a lost one is made again by
-//! running again.
+//! The signer: signs what this node states, off the loop. Receipts are signed together: all that wait have one signature.
 
-use bytes::Bytes;
-use std::sync::Arc;
-use timerose_core::failure::Failure;
-use timerose_core::id::{DAG_CBOR, cid_of};
-use timerose_core::io::{Input, Output, Sealed};
+use cid::Cid;
+use std::time::Duration;
+use timerose_core::io::{Input, Output, SIGNED_MAX, Sealed, Statement, Ticket};
+use timerose_core::proof::{LEAVES_MAX, prove};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::keys::{Keys, open_verified};
-use crate::ports::Shelf;
 
-/// The most statements that are signed before the receipts among them are written together.
-const BATCH_MAX: usize = 256;
+/// How long receipts gather before they are signed: a signature and what follows it cost as much as a small call. Only what
+/// an answer waits for is signed at once.
+const GATHER: Duration = Duration::from_millis(2);
 
-/// Runs on a thread of its own until `outputs` closes.
-pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver<Output>, done: mpsc::Sender<Input>) {
+/// Runs on a thread of its own until `outputs` closes; what waits then is still signed.
+pub(crate) fn run(keys: Keys, mut outputs: mpsc::Receiver<Output>, done: mpsc::Sender<Input>) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || {
         let mut batch = Vec::new();
-        while outputs.blocking_recv_many(&mut batch, BATCH_MAX) > 0 {
-            let (mut receipts, mut tickets) = (Vec::new(), Vec::new());
+        while outputs.blocking_recv_many(&mut batch, LEAVES_MAX) > 0 {
+            if batch.iter().all(|output| matches!(output, Output::Sign { urgent: false, .. })) {
+                std::thread::sleep(GATHER);
+            }
+            batch.extend(std::iter::from_fn(|| outputs.try_recv().ok()).take(LEAVES_MAX - batch.len()));
+            let mut statements = Vec::new();
             for output in batch.drain(..) {
                 match output {
-                    Output::Sign { ticket, receipt } => {
-                        let bytes = keys.seal(&receipt);
-                        let block = Bytes::from(bytes.clone());
-                        tickets.push((ticket, Sealed { cid: cid_of(DAG_CBOR, &block), key: receipt.task.memo_key(), bytes }));
-                        receipts.push(block);
-                    }
+                    Output::Sign { ticket, statement, .. } => statements.push((ticket, statement)),
                     Output::Identify { ticket, task, subject } => {
                         drop(done.blocking_send(Input::Identified { ticket, task: task.id(&subject) }));
                     }
@@ -40,16 +36,22 @@ pub(crate) fn run(keys: Keys, shelf: Arc<dyn Shelf>, mut outputs: mpsc::Receiver
                     _ => {}
                 }
             }
-            if receipts.is_empty() {
+            if statements.is_empty() {
                 continue;
             }
-            let had = |had: Result<(), Failure>| {
-                for (ticket, receipt) in tickets {
-                    // Only a node that ends does not listen.
-                    let _ = done.blocking_send(Input::Signed { ticket, receipt: had.clone().map(|()| receipt) });
-                }
-            };
-            shelf.keep(receipts, Box::new(had));
+            let mut signed = sign(&keys, statements).into_iter().peekable();
+            while signed.peek().is_some() {
+                let receipts = signed.by_ref().take(SIGNED_MAX).collect();
+                // Only a node that ends does not listen.
+                let _ = done.blocking_send(Input::Signed { receipts });
+            }
         }
-    });
+    })
+}
+
+fn sign(keys: &Keys, statements: Vec<(Ticket, Statement)>) -> Vec<(Ticket, Sealed)> {
+    let leaves: Vec<(Cid, &[u8])> = statements.iter().map(|(_, s)| (s.names.receipt, &s.bytes[..])).collect();
+    let proofs = prove(keys.id(), &leaves, |root| keys.sign(root));
+    let seal = |((ticket, s), bytes): (&(Ticket, Statement), _)| (*ticket, Sealed { names: s.names, tell: s.tell, bytes });
+    statements.iter().zip(proofs).map(seal).collect()
 }

@@ -1,7 +1,7 @@
 //! The swarm driver: connections, the streams of the task protocol, and round trips.
 //!
-//! Two tasks: one drives libp2p, the other turns what peers say into inputs. A loop that falls behind makes the second
-//! wait, which makes the connections stop reading: a fast peer cannot fill memory.
+//! One task drives libp2p. What peers say goes from their connections straight to the loop: one that falls behind makes the
+//! connections stop reading, so a fast peer cannot fill memory.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -62,7 +62,7 @@ impl Driver {
         counters: Arc<Counters>,
     ) -> Result<Driver, StartError> {
         let fail = |addr: &str, why: String| StartError::Listen { addr: addr.to_string(), why };
-        let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec { keys: keys.clone() }));
+        let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec::new(keys.clone())));
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
             .with_max_established_incoming(Some(CONNECTIONS_IN))
@@ -94,11 +94,17 @@ impl Driver {
         Ok(Driver { swarm, sender, events, counters })
     }
 
-    /// Runs until `outputs` closes. What peers say goes to `work`, which may be full; this node's own addresses to `own`.
-    pub fn run(self, outputs: mpsc::Receiver<Output>, work: mpsc::Sender<Input>, own: mpsc::Sender<Input>) {
+    /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips go to `work`, which
+    /// may be full; this node's own addresses to `own`.
+    pub fn run(
+        self,
+        outputs: mpsc::Receiver<Output>,
+        work: mpsc::Sender<Input>,
+        own: mpsc::Sender<Input>,
+    ) -> mpsc::Receiver<frames::Event<Heard>> {
         let Driver { swarm, sender, events, counters } = self;
-        tokio::spawn(listen_to_peers(events, work.clone(), counters.clone()));
         tokio::spawn(drive(swarm, sender, outputs, work, own, counters));
+        events
     }
 }
 
@@ -106,38 +112,32 @@ fn parse(addr: &str) -> Result<Multiaddr, StartError> {
     addr.parse().map_err(|e| StartError::Address { addr: addr.to_string(), why: format!("{e}") })
 }
 
-/// Turns what peers say into inputs.
-async fn listen_to_peers(mut events: mpsc::Receiver<frames::Event<Heard>>, inputs: mpsc::Sender<Input>, counters: Arc<Counters>) {
-    while let Some(event) = events.recv().await {
-        let input = match event {
-            frames::Event::Connected { peer } => node_of(&peer).map(|peer| Input::PeerUp { peer }),
-            frames::Event::Disconnected { peer } => node_of(&peer).map(|peer| Input::PeerGone { peer }),
-            frames::Event::Message { message, .. } => {
-                Counters::count(&counters.messages_in);
-                Some(match message {
-                    Heard::Adverts(from, adverts) => Input::Adverts { from, adverts },
-                    Heard::Receipts(from, query, receipts) => Input::Receipts { from, query, receipts },
-                    Heard::Message(from, message) => Input::Message { from, message },
-                })
-            }
-            frames::Event::Refused { peer, why } => {
-                Counters::count(&counters.refused);
-                tracing::warn!(%peer, why, "refused a stream");
-                None
-            }
-            frames::Event::Unsupported { peer } => {
-                tracing::debug!(%peer, "the peer is no TimeRose node");
-                None
-            }
-            frames::Event::Dropped { peer, why } => {
-                Counters::count(&counters.messages_dropped);
-                tracing::debug!(%peer, why, "messages to a peer may be lost");
-                None
-            }
-        };
-        let Some(input) = input else { continue };
-        if inputs.send(input).await.is_err() {
-            return;
+/// What a peer said or did, as an input. Shallow: what was said was read and checked on the connection's task.
+pub(crate) fn heard(event: frames::Event<Heard>, counters: &Counters) -> Option<Input> {
+    match event {
+        frames::Event::Connected { peer } => node_of(&peer).map(|peer| Input::PeerUp { peer }),
+        frames::Event::Disconnected { peer } => node_of(&peer).map(|peer| Input::PeerGone { peer }),
+        frames::Event::Message { message, .. } => {
+            Counters::count(&counters.messages_in);
+            Some(match message {
+                Heard::Adverts(from, adverts) => Input::Adverts { from, adverts },
+                Heard::Receipts(from, query, receipts) => Input::Receipts { from, query, receipts },
+                Heard::Message(from, message) => Input::Message { from, message },
+            })
+        }
+        frames::Event::Refused { peer, why } => {
+            Counters::count(&counters.refused);
+            tracing::warn!(%peer, why, "refused a stream");
+            None
+        }
+        frames::Event::Unsupported { peer } => {
+            tracing::debug!(%peer, "the peer is no TimeRose node");
+            None
+        }
+        frames::Event::Dropped { peer, why } => {
+            Counters::count(&counters.messages_dropped);
+            tracing::debug!(%peer, why, "messages to a peer may be lost");
+            None
         }
     }
 }

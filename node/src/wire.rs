@@ -11,7 +11,7 @@ use timerose_core::io::Memo;
 use timerose_core::message::{FRAME_MAX, Frame, Message};
 use timerose_core::record::Verified;
 
-use crate::keys::{Keys, node_of, open_memo, open_verified, wall_clock};
+use crate::keys::{Keys, Roots, node_of, open_verified, wall_clock};
 
 /// The protocol's name; its number is the version of the messages.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/timerose/task/1");
@@ -24,7 +24,7 @@ const QUEUE: usize = 256;
 pub(crate) enum Heard {
     /// Adverts whose signatures are right.
     Adverts(NodeId, Vec<Verified<Advert>>),
-    /// Receipts whose signatures are right, and the question that they answer.
+    /// Receipts whose proofs are right, and the question that they answer.
     Receipts(NodeId, u64, Vec<Memo>),
     /// A message.
     Message(NodeId, Message),
@@ -37,8 +37,15 @@ pub(crate) fn config() -> Config {
 
 /// Opens streams with this node's sessions, and judges what peers send.
 pub(crate) struct TaskCodec {
-    /// This node's key.
-    pub keys: Keys,
+    keys: Keys,
+    roots: Roots,
+}
+
+impl TaskCodec {
+    /// The codec of the node with this key.
+    pub fn new(keys: Keys) -> TaskCodec {
+        TaskCodec { keys, roots: Roots::default() }
+    }
 }
 
 impl Codec for TaskCodec {
@@ -58,9 +65,8 @@ impl Codec for TaskCodec {
         match Frame::decode(&frame).map_err(|e| format!("message refused: {e}"))? {
             Frame::Message(message) => Ok(Some(Heard::Message(node, message))),
             Frame::Receipts { query, sealed } => {
-                let receipts: Option<Vec<Memo>> = sealed.iter().map(|bytes| open_memo(bytes)).collect();
-                let receipts = receipts.ok_or_else(|| "receipt refused: forged or malformed".to_string())?;
-                Ok(Some(Heard::Receipts(node, query, receipts)))
+                let receipts: Result<Vec<Memo>, _> = sealed.iter().map(|bytes| self.roots.open(bytes)).collect();
+                receipts.map(|receipts| Some(Heard::Receipts(node, query, receipts))).map_err(|e| format!("receipt refused: {e}"))
             }
             Frame::Adverts(sealed) => {
                 let adverts: Result<Vec<_>, _> = sealed.iter().map(|bytes| open_verified::<Advert>(bytes)).collect();
@@ -75,6 +81,8 @@ mod tests {
     use super::*;
     use libp2p::identity::ed25519;
     use timerose_core::id::{RAW, cid_of};
+    use timerose_core::proof::prove;
+    use timerose_core::record::address;
     use timerose_core::task::{Receipt, Task, Usage};
 
     fn keys() -> Keys {
@@ -88,7 +96,7 @@ mod tests {
     #[test]
     fn a_session_opens_the_stream_that_it_was_made_for_and_no_other() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec { keys: bob.clone() };
+        let codec = TaskCodec::new(bob.clone());
         let judge = |from: &Keys, frame: Vec<u8>| codec.decode(&peer(from), true, frame.into()).map(|_| ());
         assert_eq!(judge(&alice, alice.session(bob.id())), Ok(()));
         let why = judge(&eve, alice.session(bob.id())).expect_err("stolen");
@@ -100,7 +108,7 @@ mod tests {
     #[test]
     fn a_session_with_any_bit_changed_is_refused() {
         let (alice, bob) = (keys(), keys());
-        let codec = TaskCodec { keys: bob.clone() };
+        let codec = TaskCodec::new(bob.clone());
         let token = alice.session(bob.id());
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
@@ -112,7 +120,7 @@ mod tests {
     #[test]
     fn an_advert_that_somebody_else_signed_is_refused_and_named() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec { keys: bob };
+        let codec = TaskCodec::new(bob);
         let advert = Advert {
             iss: alice.id(),
             addrs: vec![],
@@ -129,18 +137,47 @@ mod tests {
         assert!(why.contains("forged") && why.contains(&alice.id().to_string()), "{why}");
     }
 
+    /// Proofs of receipts of `of`, below a root that `by` signed.
+    fn proofs(of: NodeId, by: &Keys) -> Vec<Vec<u8>> {
+        let task = Task { function: cid_of(RAW, b"function"), entry: String::new(), args: vec![], seq: 0 };
+        let receipts: Vec<_> = (0..3)
+            .map(|at| {
+                let (ran, out) = (task.id(&of), Ok(cid_of(RAW, b"result")));
+                address(&Receipt { iss: of, ran, task: task.clone(), out, size: 6, meta: Usage::default(), at })
+            })
+            .collect();
+        prove(by.id(), &receipts.iter().map(|(cid, bytes)| (*cid, &bytes[..])).collect::<Vec<_>>(), |root| by.sign(root))
+    }
+
+    fn told(sealed: &[Vec<u8>]) -> Bytes {
+        let sealed = sealed.iter().cloned().map(serde_bytes::ByteBuf::from).collect();
+        Frame::Receipts { query: 3, sealed }.encode().into()
+    }
+
     #[test]
     fn a_receipt_may_be_passed_on_and_its_key_is_computed_here() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec { keys: bob };
-        let task = Task { function: cid_of(RAW, b"function"), entry: String::new(), args: vec![], seq: 0 };
-        let out = Ok(cid_of(RAW, b"result"));
-        let receipt = Receipt { iss: alice.id(), ran: task.id(&eve.id()), task, out, size: 6, meta: Usage::default(), at: 1 };
-        let frame = |sealed: Vec<u8>| Bytes::from(Frame::Receipts { query: 3, sealed: vec![sealed.into()] }.encode());
-        let heard = codec.decode(&peer(&eve), false, frame(alice.seal(&receipt))).expect("good");
+        let codec = TaskCodec::new(bob);
+        let heard = codec.decode(&peer(&eve), false, told(&proofs(alice.id(), &alice))).expect("good");
         let Some(Heard::Receipts(from, 3, receipts)) = heard else { panic!("receipts") };
-        assert_eq!((from, receipts[0].key), (eve.id(), receipt.task.memo_key()));
-        let Err(why) = codec.decode(&peer(&eve), false, frame(eve.seal(&receipt))) else { panic!("a forged one was taken") };
-        assert!(why.contains("receipt refused"), "{why}");
+        assert_eq!((from, receipts.len()), (eve.id(), 3));
+        assert!(receipts.iter().all(|memo| memo.key == memo.receipt.task.memo_key() && memo.receipt.iss == alice.id()));
+        let Err(why) = codec.decode(&peer(&eve), false, told(&proofs(alice.id(), &eve))) else {
+            panic!("a forged one was taken")
+        };
+        assert!(why.contains("receipt refused") && why.contains(&eve.id().to_string()), "{why}");
+    }
+
+    #[test]
+    fn a_receipt_with_any_bit_changed_is_refused_also_below_a_root_that_is_known() {
+        let (alice, bob, eve) = (keys(), keys(), keys());
+        let codec = TaskCodec::new(bob);
+        let all = proofs(alice.id(), &alice);
+        codec.decode(&peer(&eve), false, told(&all)).expect("good, and the root is known from now on");
+        for bit in 0..all[1].len() * 8 {
+            let mut forged = all[1].clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(codec.decode(&peer(&eve), false, told(&[forged])).is_err(), "bit {bit}");
+        }
     }
 }

@@ -3,14 +3,15 @@
 use cid::Cid;
 use timerose_core::failure::Failure;
 use timerose_core::function::Determinism;
-use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
+use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
 use timerose_core::message::Message;
+use timerose_core::proof::prove;
 use timerose_core::record::{open, seal};
-use timerose_core::task::{Task, Usage};
+use timerose_core::task::{Receipt, Task, Usage};
 
 use crate::fact::Fact;
-use crate::host::{at_address, checked, index};
+use crate::host::{at_address, checked, id, index};
 use crate::network::Fate;
 use crate::world::{Errand, Event, Packet, Want, World};
 
@@ -33,10 +34,9 @@ impl World<'_> {
             }
             Output::SendAdverts { to, sealed } => self.send(node, index(&to), Packet::Adverts(sealed)),
             Output::SendReceipts { to, query, sealed } => self.send(node, index(&to), Packet::Receipts(query, sealed)),
-            Output::Remember { key, sealed, .. } => {
-                if !self.hosts[node].full {
-                    self.hosts[node].memo.insert(key, sealed);
-                }
+            Output::Remember { receipts } if !self.hosts[node].full => {
+                let keyed = receipts.into_iter().filter_map(|sealed| Some((sealed.names.key?, sealed.bytes)));
+                self.hosts[node].memo.extend(keyed);
             }
             Output::Recall { ticket, of } => self.recall(node, ticket, of),
             Output::SignAdvert { advert } => {
@@ -56,18 +56,18 @@ impl World<'_> {
                 }
                 self.answer(node, Input::Have { ticket, bits });
             }
-            Output::Start { ticket: Ticket::Work(work), function, task, subject } => {
+            Output::Start { ticket: Ticket::Work(work), function, task, subject, spent } => {
                 if function.determinism == Determinism::Effects {
                     self.fact(Fact::StartedOnce { node, task: task.id(&subject) });
                 }
                 let fact = Fact::Started { node, work, memory: function.limits.memory, subject: index(&subject) };
                 self.fact(fact);
-                self.begin_run(node, work, &task, &subject);
+                self.begin_run(node, work, task, &subject, spent);
             }
-            Output::Sign { ticket, receipt } => {
-                let bytes = seal(&receipt, |_| [0; 64]);
-                let sealed = Sealed { cid: cid_of(DAG_CBOR, &bytes), key: receipt.task.memo_key(), bytes };
-                self.answer(node, Input::Signed { ticket, receipt: Ok(sealed) });
+            Output::Sign { ticket, statement, .. } => {
+                let proofs = prove(id(node), &[(statement.names.receipt, &statement.bytes)], |_| [0; 64]);
+                let seal = |bytes| (ticket, Sealed { names: statement.names, tell: statement.tell, bytes });
+                self.answer(node, Input::Signed { receipts: proofs.into_iter().map(seal).collect() });
             }
             Output::Reply { request, reply } => {
                 self.count(&reply);
@@ -87,7 +87,7 @@ impl World<'_> {
                 self.answer(node, Input::Identified { ticket, task: task.id(&subject) });
             }
             output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
-            Output::Start { .. } | Output::Index { .. } | Output::Progress { .. } => {}
+            Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Traced { .. } => {}
         }
     }
 
@@ -220,24 +220,27 @@ impl World<'_> {
         self.give(node, errand.life, input);
     }
 
-    fn begin_run(&mut self, node: usize, work: u64, task: &Task, subject: &NodeId) {
-        let run_us = self.content.run_us(task) * self.hosts[node].times;
+    fn begin_run(&mut self, node: usize, work: u64, task: Task, subject: &NodeId, spent: Usage) {
+        let run_us = self.content.run_us(&task) * self.hosts[node].times;
         let bad_luck = self.delays.u32(0..1000) < self.scenario.engine_fails_per_mille;
-        let exit = match self.content.result(task) {
+        let exit = match self.content.result(&task) {
             _ if bad_luck => Err(Failure::NodeFailed { what: "the engine could not start".into() }),
             None => Err(Failure::FunctionFailed { exit: 1, stderr: "as it was told".into() }),
             Some((result, size)) => {
                 let input = task.links().map(|cid| self.content.size(&cid)).sum();
-                Ok(Exit { result, size, usage: Usage { run_us, input, memory: 1 << 20, ..Usage::default() } })
+                let meta = Usage { run_us, input, memory: 1 << 20, ..spent };
+                let (iss, ran, key) = (id(node), task.id(subject), task.memo_key());
+                let receipt = Receipt { iss, ran, task, out: Ok(result), size, meta, at: self.now / 1000 };
+                Ok(Exit::new(&receipt, result, key))
             }
         };
         self.hosts[node].runs.insert(work, false);
         let (at, life) = (self.now + run_us + self.turn_us(node), self.hosts[node].life);
-        self.at(at, Event::Exit { node, life, work, task: task.id(subject), exit });
+        self.at(at, Event::Exit { node, life, work, exit });
     }
 
     /// An engine is done: its result lies here.
-    pub(crate) fn exit(&mut self, node: usize, life: u32, work: u64, task: Cid, exit: Result<Exit, Failure>) {
+    pub(crate) fn exit(&mut self, node: usize, life: u32, work: u64, exit: Result<Exit, Failure>) {
         let exit = exit.and_then(|exit| self.write_failure(node).map_or(Ok(exit), Err));
         let host = &mut self.hosts[node];
         // An engine ends once: what was stopped has an earlier end than it would have had.
@@ -245,10 +248,10 @@ impl World<'_> {
             return;
         }
         if let Ok(exit) = &exit {
-            self.content.add(exit.result, exit.size, node);
+            self.content.add(exit.done.result, exit.done.size, node);
         }
         self.fact(Fact::Ended { node, work });
-        self.give(node, life, Input::Exited { ticket: Ticket::Work(work), task, exit });
+        self.give(node, life, Input::Exited { ticket: Ticket::Work(work), exit });
     }
 
     fn stop(&mut self, node: usize, ticket: Ticket) {
@@ -257,8 +260,7 @@ impl World<'_> {
         let Some(stopped) = self.hosts[node].runs.get_mut(&work).filter(|stopped| !**stopped) else { return };
         *stopped = true;
         let (at, life) = (self.now + 2 * self.turn_us(node), self.hosts[node].life);
-        let task = cid_of(DAG_CBOR, b"stopped");
-        self.at(at, Event::Exit { node, life, work, task, exit: Err(Failure::Cancelled) });
+        self.at(at, Event::Exit { node, life, work, exit: Err(Failure::Cancelled) });
     }
 }
 

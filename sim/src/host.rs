@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use cid::Cid;
 use timerose_core::capability::Role;
 use timerose_core::function::WASM_FAN;
-use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
+use timerose_core::id::NodeId;
 use timerose_core::io::{Memo, Ticket};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
 use timerose_core::promise::{JournalEntry, Key};
+use timerose_core::proof::open_proof;
 use timerose_core::record::open;
 use timerose_core::resources::Resources;
-use timerose_core::task::Receipt;
 
 use crate::scenario::Scenario;
 
@@ -135,6 +135,6 @@ pub(crate) fn at_address(addr: &str) -> Option<usize> {
 
 /// A sealed receipt, under the key of its own task.
 pub(crate) fn checked(sealed: &[u8]) -> Option<Memo> {
-    let receipt = open::<Receipt>(sealed, |_, _, _| true).ok()?;
-    Some(Memo { key: receipt.task.memo_key(), cid: cid_of(DAG_CBOR, sealed), receipt })
+    let (cid, receipt) = open_proof(sealed, |root| open(root, |_, _, _| true)).ok()?;
+    Some(Memo { key: receipt.task.memo_key(), cid, receipt })
 }

@@ -128,7 +128,8 @@ impl World<'_> {
             let at = self.now + self.load.u64(0..200_000);
             self.at(at, Event::TakeBack { node, life, request: asked.request });
         }
-        let input = Input::Submit { request: asked.request, task, timeout_ms: self.scenario.timeout_ms, memo: true };
+        let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None };
         self.give(node, life, input);
     }
 

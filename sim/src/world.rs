@@ -65,7 +65,7 @@ pub(crate) enum Event {
     /// Content arrives, or the look for it ends.
     Errand(Errand),
     /// An engine is done.
-    Exit { node: usize, life: u32, work: u64, task: Cid, exit: Result<Exit, Failure> },
+    Exit { node: usize, life: u32, work: u64, exit: Result<Exit, Failure> },
     /// A message arrives.
     Wire { from: usize, to: usize, session: u64, packet: Packet },
     /// A dial gets through.
@@ -192,7 +192,7 @@ impl<'a> World<'a> {
         match event {
             Event::Answer { node, life, input } => self.give(node, life, input),
             Event::Errand(errand) => self.errand_ends(errand),
-            Event::Exit { node, life, work, task, exit } => self.exit(node, life, work, task, exit),
+            Event::Exit { node, life, work, exit } => self.exit(node, life, work, exit),
             Event::Wire { from, to, session, packet } if self.network.delivers(from, to, session) => {
                 self.deliver(from, to, packet)
             }
@@ -396,7 +396,8 @@ fn brief(input: &Input) -> String {
         Input::Recalled { ticket, found, .. } => {
             write!(line, "recalled {ticket:?} {} of {}", found.iter().flatten().count(), found.len())
         }
-        Input::Signed { ticket, receipt } => write!(line, "signed {ticket:?} {}", receipt.is_ok()),
+        Input::Signed { receipts } => write!(line, "signed {}", receipts.len()),
+        Input::Trace { request, of } => write!(line, "trace {request} {} cids", of.len()),
         Input::Adverts { from, adverts } => write!(line, "< {} {} adverts", index(from), adverts.len()),
         Input::PeerUp { peer } => write!(line, "up {}", index(peer)),
         Input::PeerGone { peer } => write!(line, "gone {}", index(peer)),
@@ -407,7 +408,7 @@ fn brief(input: &Input) -> String {
         Input::Loaded { ticket, function } => write!(line, "loaded {ticket:?} {}", function.is_ok()),
         Input::Fetched { ticket, bytes } => write!(line, "fetched {ticket:?} {bytes:?}"),
         Input::Listed { ticket, files } => write!(line, "listed {ticket:?} {:?}", files.as_ref().map(Vec::len)),
-        Input::Exited { ticket, exit, .. } => write!(line, "exited {ticket:?} {:?}", exit.as_ref().map(|e| e.usage.run_us)),
+        Input::Exited { ticket, exit, .. } => write!(line, "exited {ticket:?} {:?}", exit.as_ref().map(|e| e.done.usage.run_us)),
         Input::Restored { entries } => write!(line, "restored {} entries", entries.len()),
         Input::Accept { request, handle, .. } => write!(line, "accept {request} {handle}"),
         Input::Persisted { ticket, result } => write!(line, "persisted {ticket:?} {}", result.is_ok()),

@@ -1,11 +1,11 @@
-//! `deploy`, `abi`, `call`, `mapreduce`, `receipt`: functions by CID.
+//! `deploy`, `abi`, `call`, `mapreduce`: functions by CID.
 
 use cid::Cid;
 use serde_json::{Value, json};
 use timerose_core::task::INLINE_MAX;
 
 use super::content::{cat, upload};
-use crate::args::{Abi, Call, Deploy, Format, Mapreduce, Receipt};
+use crate::args::{Abi, Call, Deploy, Format, Mapreduce};
 use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::{say, show};
@@ -184,26 +184,4 @@ fn show_shares(done: &Value) -> String {
         ]);
     }
     columns(&rows)
-}
-
-/// `timerose receipt`
-pub fn receipt(client: &Client, args: &Receipt) -> Result<(), CliError> {
-    let receipt = client.get(&format!("/v1/receipt/{}", args.of))?;
-    show(args.show.output, &receipt, || {
-        let mut rows: Vec<Vec<String>> = Vec::new();
-        for name in ["receipt", "executor", "task", "function", "entry", "result", "failure"] {
-            rows.push(vec![name.into(), text(&receipt[name])]);
-        }
-        for arg in receipt["args"].as_array().into_iter().flatten() {
-            let shown = arg["cid"].as_str().map(String::from).unwrap_or_else(|| arg.to_string());
-            rows.push(vec!["argument".into(), plain(&shown)]);
-        }
-        let usage = &receipt["usage"];
-        rows.push(vec!["run".into(), format!("{} µs", usage["run_us"])]);
-        rows.push(vec!["read".into(), bytes(usage["input_bytes"].as_u64().unwrap_or(0))]);
-        rows.push(vec!["fetched".into(), bytes(usage["fetched_bytes"].as_u64().unwrap_or(0))]);
-        rows.push(vec!["signature".into(), "verified".into()]);
-        rows.retain(|row| !row[1].is_empty());
-        columns(&rows)
-    })
 }

@@ -14,7 +14,8 @@ use timerose_core::job::JobSpec;
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
 use timerose_core::promise::{Asked, Effect, Ending, JournalEntry, Key, Stage, Work};
-use timerose_core::record::Verified;
+use timerose_core::proof::{Root, prove};
+use timerose_core::record::{Verified, address};
 use timerose_core::replay::{Turn, digest};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
@@ -86,6 +87,17 @@ pub fn done() -> Done {
 /// A receipt of a good run by `iss`.
 pub fn receipt(iss: NodeId) -> Receipt {
     Receipt { iss, ran: task().id(&node(1)), task: task(), out: Ok(cid("result")), size: 6, meta: usage(), at: NOW.unix_ms }
+}
+
+/// Proofs of five receipts of `iss` that differ in their time, signed by `sign`.
+pub fn proofs(iss: NodeId, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Vec<Vec<u8>> {
+    let receipts: Vec<(Cid, Vec<u8>)> = (0..5).map(|n| address(&Receipt { at: NOW.unix_ms + n, ..receipt(iss) })).collect();
+    prove(iss, &receipts.iter().map(|(cid, bytes)| (*cid, &bytes[..])).collect::<Vec<_>>(), sign)
+}
+
+/// The root of a tree.
+pub fn root(iss: NodeId) -> Root {
+    Root { iss, size: 5, hash: [9; 32] }
 }
 
 /// A session of `iss` with node 2.

@@ -18,7 +18,7 @@ use timerose_core::capability::{Advert, Role};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
+use timerose_core::io::{Exit, Input, Memo, Names, Output, Sealed, Statement, Ticket, Wanted};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Message, Nack};
@@ -200,6 +200,11 @@ impl Player {
         JobSpec { function, dataset, map: "one".into(), reduce: "any".into(), fan_in: number(fan_in) as u32 }
     }
 
+    fn receipt_of(&mut self, result: &str) -> Names {
+        let (receipt, task) = (self.cid("receipt"), self.cid("task"));
+        Names { receipt, task, result: self.cid(result), key: Some(self.cid("key")) }
+    }
+
     fn failure(&mut self, word: &str) -> Failure {
         match word.strip_prefix("no:") {
             Some(missing) => Failure::NotFound { cid: self.cid(missing), asked: 1 },
@@ -238,7 +243,8 @@ impl Player {
             }
             ["submit", request, timeout_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
-                Input::Submit { request: number(request), task, timeout_ms: number(timeout_ms), memo: self.memo }
+                let (request, timeout_ms, memo) = (number(request), number(timeout_ms), self.memo);
+                Input::Submit { request, task, timeout_ms, memo, function: None, new: None }
             }
             ["job", request, timeout_ms, fan_in] => {
                 let (spec, job) = (self.spec(fan_in), self.cid("job"));
@@ -251,6 +257,7 @@ impl Player {
                     memo: self.memo,
                 }
             }
+            ["trace", request, ref of @ ..] => Input::Trace { request: number(request), of: self.cids(of) },
             ["cancel", request] => Input::Cancel { request: number(request) },
             ["accept" | "accept-job" | "ask" | "wait" | "revoke" | "restored", ..] => self.promise_input(words),
             ["place", request, copies, ref files @ ..] => {
@@ -290,17 +297,16 @@ impl Player {
                 Input::Listed { ticket, files: Ok(files.iter().map(file).collect()) }
             }
             ("have", [bits]) => Input::Have { ticket, bits: bitmap(bits) },
-            ("exited", [why]) if Player::is_failure(why) => {
-                Input::Exited { ticket, task: self.cid("task"), exit: Err(self.failure(why)) }
-            }
+            ("exited", [why]) if Player::is_failure(why) => Input::Exited { ticket, exit: Err(self.failure(why)) },
             ("exited", [result]) => {
-                let usage = Usage { run_us: 8000, ..Usage::default() };
-                let exit = Exit { result: self.cid(result), size: 10, usage };
-                Input::Exited { ticket, task: self.cid("task"), exit: Ok(exit) }
+                let done = Done { usage: Usage { run_us: 8000, ..Usage::default() }, ..self.done(result) };
+                let statement = Statement { names: self.receipt_of(result), tell: false, bytes: vec![1] };
+                Input::Exited { ticket, exit: Ok(Exit { done, statement }) }
             }
-            ("signed", []) => {
-                let sealed = Sealed { cid: self.cid("receipt"), key: self.cid("key"), bytes: vec![1] };
-                Input::Signed { ticket, receipt: Ok(sealed) }
+            ("signed", [result, told @ ..]) => {
+                let mut names = self.receipt_of(result);
+                names.key = names.key.filter(|_| told != ["once"]);
+                Input::Signed { receipts: vec![(ticket, Sealed { names, tell: told == ["tell"], bytes: vec![1] })] }
             }
             ("recalled", found) => {
                 let keys = found.iter().map(|word| self.cid(word.split(':').next().expect("a key"))).collect();
@@ -372,12 +378,7 @@ impl Player {
             Output::Start { ticket, task, subject, .. } => {
                 format!("start {} for {}, of {}", self.asked(&task), told(&ticket), name(&subject))
             }
-            Output::Sign { ticket, receipt } => {
-                format!("sign {:?} for {}", receipt.out.map(|cid| self.called(&cid)), told(&ticket))
-            }
-            Output::Remember { key, result, receipt, .. } => {
-                format!("remember {} as {} by {}", self.called(&result), self.called(&key), self.called(&receipt))
-            }
+            Output::Sign { .. } | Output::Remember { .. } | Output::Traced { .. } => self.stated(output),
             Output::Recall { ticket, of: Wanted::Tasks(tasks) } => {
                 let tasks: Vec<String> = tasks.iter().map(|task| self.asked(task)).collect();
                 format!("recall {} for {}", tasks.join(" "), told(&ticket))
@@ -388,7 +389,6 @@ impl Player {
             Output::SendReceipts { to, query, sealed } => {
                 format!("{} <- {} receipts to {}", name(&to), sealed.len(), shown(query))
             }
-            Output::Index { result, .. } => format!("index {}", self.called(&result)),
             Output::Reply { request, reply: Ok(answer) } => {
                 let (result, by) = (self.called(&answer.done.result), name(&answer.executor));
                 let again = if answer.done.reused { " again" } else { "" };
@@ -413,6 +413,32 @@ impl Player {
             Output::Placed { request, cids, at: Some(at) } => {
                 format!("placed {request}: {} at {}", self.called_all(&cids), name(&at))
             }
+        }
+    }
+
+    /// What is to become of receipts, or what was found.
+    fn stated(&self, output: Output) -> String {
+        match output {
+            Output::Sign { ticket, statement: Statement { names, tell, .. }, urgent } => {
+                let whom = if tell { ", to be told" } else { "" };
+                let key = names.key.map_or("no key".into(), |key| self.called(&key));
+                let now = if urgent { " now" } else { "" };
+                format!("sign{now} {} as {key} for {}{whom}", self.called(&names.result), told(&ticket))
+            }
+            Output::Remember { receipts } => {
+                let shown = |Sealed { names, .. }: &Sealed| {
+                    let key = names.key.map_or("no key".into(), |key| self.called(&key));
+                    format!("{} as {key} by {}", self.called(&names.result), self.called(&names.receipt))
+                };
+                format!("remember {}", receipts.iter().map(shown).collect::<Vec<_>>().join(", "))
+            }
+            Output::Traced { request, found: Err(failure) } => format!("traced {request}: {}", self.failed(&failure)),
+            Output::Traced { request, found: Ok(found) } => {
+                let by = |memo: &Memo| format!("{} by {}", self.called(&memo.cid), name(&memo.receipt.iss));
+                let shown = found.iter().map(|memo| memo.as_ref().map_or("nothing".into(), by));
+                format!("traced {request}: {}", shown.collect::<Vec<_>>().join(", "))
+            }
+            other => panic!("no receipts: {other:?}"),
         }
     }
 
@@ -458,14 +484,19 @@ impl Player {
     }
 }
 
-/// Questions of jobs are numbered from 2^62.
+/// Questions of jobs are numbered from 2^62, those of searches from 2^63.
 fn shown(query: u64) -> String {
-    if query >= 1 << 62 { format!("J+{}", query - (1 << 62)) } else { query.to_string() }
+    match query {
+        0x8000_0000_0000_0000.. => format!("T+{}", query - (1 << 63)),
+        0x4000_0000_0000_0000.. => format!("J+{}", query - (1 << 62)),
+        _ => query.to_string(),
+    }
 }
 
 /// The number that is shown so.
 fn query_number(word: &str) -> u64 {
-    word.strip_prefix("J+").map_or_else(|| number(word), |rest| number(rest) + (1 << 62))
+    let above = |prefix: &str, first: u64| word.strip_prefix(prefix).map(|rest| number(rest) + first);
+    above("J+", 1 << 62).or_else(|| above("T+", 1 << 63)).unwrap_or_else(|| number(word))
 }
 
 fn names(nodes: &[NodeId]) -> String {
@@ -486,6 +517,7 @@ fn told(ticket: &Ticket) -> String {
         Ticket::Work(id) => format!("work/{id}"),
         Ticket::Job(id) => format!("job/{id}"),
         Ticket::JobMemo(query) => format!("jobmemo/{}", query - (1 << 62)),
+        Ticket::Trace(query) => format!("trace/{}", query - (1 << 63)),
         Ticket::Recall(from, query) => format!("recall/{}/{query}", name(from)),
         Ticket::JobHave(query) => format!("jobhave/{}", query - (1 << 62)),
         Ticket::Hold(from, batch) => format!("hold/{}/{batch}", name(from)),
@@ -507,6 +539,7 @@ fn ticket(word: &str) -> Ticket {
         ["job", id] => Ticket::Job(number(id)),
         ["jobhave", query] => Ticket::JobHave(number(query) + (1 << 62)),
         ["jobmemo", query] => Ticket::JobMemo(number(query) + (1 << 62)),
+        ["trace", query] => Ticket::Trace(number(query) + (1 << 63)),
         ["recall", from, query] => Ticket::Recall(node(from), number(query)),
         ["hold", from, batch] => Ticket::Hold(node(from), number(batch)),
         ["holds", from, query] => Ticket::Holds(node(from), number(query)),

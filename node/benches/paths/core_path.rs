@@ -8,12 +8,12 @@ use std::time::Instant;
 use timerose_core::capability::{Advert, Role};
 use timerose_core::function::{Function, WASM_FAN};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::{Exit, Input, Output, Sealed, Ticket};
+use timerose_core::io::{Exit, Input, Names, Output, Sealed, Statement, Ticket};
 use timerose_core::membership::NodeConfig;
 use timerose_core::node::Node;
 use timerose_core::record::{Verified, address, open, seal};
 use timerose_core::resources::Resources;
-use timerose_core::task::{Arg, Receipt, Task, Usage};
+use timerose_core::task::{Arg, Done, Task, Usage};
 use tokio::runtime::Runtime;
 
 use crate::Settings;
@@ -85,7 +85,8 @@ impl Desk {
         self.requests += 1;
         let args = vec![Arg::Inline(self.requests.to_be_bytes().to_vec())];
         let task = Task { function: self.cid, entry: String::new(), args, seq: 0 };
-        self.handle(Input::Submit { request: self.requests, task, timeout_ms: 30_000, memo: false });
+        let request = self.requests;
+        self.handle(Input::Submit { request, task, timeout_ms: 30_000, memo: false, function: None, new: None });
         loop {
             let answer = match self.out.pop().expect("the core goes on") {
                 Output::Start { ticket, task, subject, .. } => return Started { ticket, task, subject },
@@ -97,20 +98,31 @@ impl Desk {
         }
     }
 
-    /// Ends a call; the core must answer its user.
-    pub fn end(&mut self, ticket: Ticket, task: Cid, result: Cid, receipt: impl FnOnce(&Receipt) -> Cid) {
-        let usage = Usage { run_us: 10, input: 8, memory: 1 << 18, ..Usage::default() };
-        self.handle(Input::Exited { ticket, task, exit: Ok(Exit { result, size: 8, usage }) });
-        let asked = self.out.drain(..).find_map(|output| match output {
-            Output::Sign { ticket, receipt } => Some((ticket, receipt)),
-            _ => None,
-        });
-        let (ticket, statement) = asked.expect("a receipt to sign");
-        let (cid, bytes) = (receipt(&statement), Vec::new());
-        self.handle(Input::Signed { ticket, receipt: Ok(Sealed { cid, key: cid, bytes }) });
-        let replied = self.out.drain(..).any(|output| matches!(output, Output::Reply { reply: Ok(_), .. }));
+    /// Ends a call; the core must answer its user, and have its receipt signed and kept.
+    pub fn end(&mut self, ticket: Ticket, exit: Exit) {
+        self.handle(Input::Exited { ticket, exit: Ok(exit) });
+        let (mut asked, mut replied) = (None, false);
+        for output in self.out.drain(..) {
+            match output {
+                Output::Sign { ticket, statement, .. } => asked = Some((ticket, statement)),
+                Output::Reply { reply: Ok(_), .. } => replied = true,
+                _ => {}
+            }
+        }
         assert!(replied, "a call that ran is answered");
+        let (ticket, Statement { names, tell, bytes }) = asked.expect("a receipt to sign");
+        self.handle(Input::Signed { receipts: vec![(ticket, Sealed { names, tell, bytes })] });
+        self.out.clear();
     }
+}
+
+/// The end of a run, with nothing in it.
+fn some_exit() -> Exit {
+    let some = cid_of(RAW, b"result");
+    let usage = Usage { run_us: 10, input: 8, memory: 1 << 18, ..Usage::default() };
+    let names = Names { receipt: some, task: some, result: some, key: Some(some) };
+    let done = Done { task: some, result: some, size: 8, receipt: some, usage, reused: false };
+    Exit { done, statement: Statement { names, tell: false, bytes: Vec::new() } }
 }
 
 fn sign(pair: &ed25519::Keypair, advert: &Advert) -> Verified<Advert> {
@@ -126,7 +138,7 @@ pub fn rows(_: &Runtime, settings: &Settings) -> Vec<Row> {
     let mut decisions = row("core: decisions, submitted to started, 256 under way", Goal::Figure(500_000.0));
     let mut alone = row("core: whole calls, one after another", Goal::Shown);
     let mut inputs = row("core: inputs handled, one call after another", Goal::Shown);
-    let some = cid_of(RAW, b"result");
+    let exit = some_exit();
     for _ in 0..settings.rounds {
         let mut desk = Desk::new(function.clone(), IN_FLIGHT as u32);
         let mut deciding = 0.0;
@@ -134,14 +146,14 @@ pub fn rows(_: &Runtime, settings: &Settings) -> Vec<Row> {
             let begin = Instant::now();
             let started: Vec<Started> = (0..IN_FLIGHT).map(|_| desk.submit()).collect();
             deciding += begin.elapsed().as_secs_f64();
-            started.into_iter().for_each(|started| desk.end(started.ticket, some, some, |_| some));
+            started.into_iter().for_each(|started| desk.end(started.ticket, exit.clone()));
         }
         decisions.ours.push(CALLS as f64 / deciding);
         let mut desk = Desk::new(function.clone(), 2);
         let begin = Instant::now();
         for _ in 0..CALLS {
             let started = desk.submit();
-            desk.end(started.ticket, some, some, |_| some);
+            desk.end(started.ticket, exit.clone());
         }
         let took = begin.elapsed().as_secs_f64();
         alone.ours.push(CALLS as f64 / took);

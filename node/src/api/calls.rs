@@ -1,4 +1,4 @@
-//! Functions: deploying, describing and calling them, and the receipts of what they did.
+//! Functions: deploying, describing and calling them.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -9,19 +9,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits};
-use timerose_core::io::{Answer, Input};
+use timerose_core::io::Answer;
 use timerose_core::promise::Asked;
 use timerose_core::record;
-use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
+use timerose_core::task::{Arg, Done, Task};
 use timerose_engines::CODE_MAX;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::error::{ApiError, Body};
-use crate::keys::open_verified;
-use crate::ports::{CHUNKS, ContentRequest, EngineRequest, JournalRequest, NamedKind};
+use crate::ports::{CHUNKS, ContentRequest, EngineRequest, NamedKind};
+use crate::shown::show_usage;
 
 /// The body of a call.
 #[derive(Deserialize)]
@@ -85,14 +86,9 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
         let handle = task.id(&api.ports.view.borrow().me);
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
-    let request = api.ports.requests.next();
-    let (sender, receiver) = oneshot::channel();
-    api.pending.calls.lock().insert(request, sender);
-    let guard = api.guard(request);
-    api.submit(Input::Submit { request, task, timeout_ms: body.timeout_ms.unwrap_or(WAITED_MS), memo: body.memo }).await?;
-    let answer = receiver.await.map_err(|_| ApiError::ending())?;
-    guard.answered();
-    Ok(Json(show_answer(&answer?)).into_response())
+    let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
+    let answer = api.client.call(task, timeout, body.memo).await?;
+    Ok(Json(show_answer(&answer)).into_response())
 }
 
 fn show_answer(answer: &Answer) -> Value {
@@ -112,16 +108,6 @@ pub(super) fn show_done(done: &Done) -> Value {
         "receipt": done.receipt.to_string(),
         "usage": show_usage(&done.usage),
         "reused": done.reused,
-    })
-}
-
-fn show_usage(usage: &Usage) -> Value {
-    json!({
-        "run_us": usage.run_us,
-        "fetch_us": usage.fetch_us,
-        "fetched_bytes": usage.fetched,
-        "input_bytes": usage.input,
-        "memory_bytes": usage.memory,
     })
 }
 
@@ -235,48 +221,6 @@ fn show_function(cid: &Cid, function: &Function) -> Value {
             "source": function.about.source.map(|cid| cid.to_string()),
         },
     })
-}
-
-/// `GET /v1/receipt/CID`: of a receipt, or of a task or a result that this node has seen.
-pub(super) async fn receipt(State(api): Shared, Path(of): Path<String>) -> Result<Json<Value>, ApiError> {
-    let of = parse_cid(&of)?;
-    let known = ask(&api.ports.journal, |answer| JournalRequest::Receipt { of, answer }).await?;
-    let cid = known.unwrap_or(of);
-    let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
-    let receipt = open_verified::<Receipt>(&block).map_err(|e| Failure::BadArgument {
-        index: 0,
-        wanted: "a receipt, or a task or result of this node".into(),
-        got: format!("{cid}: {e}"),
-    })?;
-    // Who says that a receipt belongs to something is another node; the receipt itself must say so as well.
-    if cid != of && receipt.ran != of && receipt.out != Ok(of) {
-        return Err(Failure::NotFound { cid: of, asked: 0 }.into());
-    }
-    let args: Vec<Value> = receipt
-        .task
-        .args
-        .iter()
-        .map(|arg| match arg {
-            Arg::Link(cid) => json!({"cid": cid.to_string()}),
-            Arg::Inline(bytes) => match std::str::from_utf8(bytes) {
-                Ok(text) => json!({"text": text}),
-                Err(_) => json!({"bytes": bytes}),
-            },
-        })
-        .collect();
-    Ok(Json(json!({
-        "receipt": cid.to_string(),
-        "executor": receipt.iss.to_string(),
-        "task": receipt.ran.to_string(),
-        "function": receipt.task.function.to_string(),
-        "entry": receipt.task.entry,
-        "args": args,
-        "result": receipt.out.as_ref().ok().map(|cid| cid.to_string()),
-        "failure": receipt.out.as_ref().err(),
-        "usage": show_usage(&receipt.meta),
-        "at_unix_ms": receipt.at,
-        "verified": true,
-    })))
 }
 
 /// Asks a driver something and waits for the answer.

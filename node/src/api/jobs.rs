@@ -10,16 +10,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
 use timerose_core::failure::Failure;
-use timerose_core::io::Input;
 use timerose_core::job::{FAN_IN, JobDone, JobProgress, JobSpec};
 use timerose_core::promise::Asked;
 use timerose_core::record;
 use timerose_core::view::View;
-use tokio::sync::mpsc;
 
 use super::calls::{ask, parse_cid, show_done, yes};
 use super::error::{ApiError, Body};
-use super::{Api, JobNews, PROGRESS_QUEUE, Shared};
+use super::{Api, Shared};
+use crate::client::JobNews;
 use crate::ports::ContentRequest;
 
 /// The body of a job: a function and a data set, or the CID of a job that was begun before, through whatever node.
@@ -80,12 +79,8 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
         let asked = Asked::Job { spec, locality: body.locality, memo: body.memo };
         return api.accept(job, asked, body.timeout_ms).await;
     }
-    let request = api.ports.requests.next();
-    let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
-    api.pending.jobs.lock().insert(request, news);
-    let guard = api.guard(request);
-    let (locality, timeout_ms, memo) = (body.locality, body.timeout_ms.unwrap_or(WAITED_MS), body.memo);
-    api.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo }).await?;
+    let timeout_ms = body.timeout_ms.unwrap_or(WAITED_MS);
+    let (heard, guard) = api.client.job((job, spec), body.locality, timeout_ms, body.memo).await?;
     let view = api.ports.view.clone();
     // The guard lives as long as somebody reads: a reader that goes takes the job back.
     let events = futures::stream::unfold((heard, Some(guard)), move |(mut heard, guard)| {

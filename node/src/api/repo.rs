@@ -10,10 +10,11 @@ use std::convert::Infallible;
 use timerose_content::blockstore::{Fault, Finding, Report};
 use tokio::sync::mpsc;
 
+use super::Shared;
 use super::calls::ask;
 use super::error::{ApiError, Body};
 use super::jobs::named;
-use super::{PROGRESS_QUEUE, Shared};
+use crate::client::PROGRESS_QUEUE;
 use crate::ports::{ContentRequest, RepoNews};
 
 /// The body of a check.

@@ -8,9 +8,8 @@ use cid::Cid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
-use timerose_core::io::{Input, Request, WorkState, WorkView};
+use timerose_core::io::{Input, WorkState, WorkView};
 use timerose_core::promise::Asked;
-use tokio::sync::oneshot;
 
 use super::calls::{parse_cid, show_done};
 use super::error::ApiError;
@@ -23,7 +22,7 @@ const WAIT_MS_MAX: u64 = 60_000;
 
 /// `GET /v1/work`: all that this node has accepted and not forgotten.
 pub(super) async fn list(State(api): Shared) -> Result<Json<Value>, ApiError> {
-    let works = api.works(|request| Input::Ask { request, handle: None, wait: false }).await?;
+    let works = api.client.works(|request| Input::Ask { request, handle: None, wait: false }).await?;
     Ok(Json(works.iter().map(|work| show(&api, work)).collect()))
 }
 
@@ -40,9 +39,9 @@ pub(super) async fn get(State(api): Shared, Path(handle): Path<String>, wait: Qu
     let handle = parse_cid(&handle)?;
     let ask = |wait| move |request| Input::Ask { request, handle: Some(handle), wait };
     let wait_ms = wait.wait_ms.min(WAIT_MS_MAX);
-    let works = match tokio::time::timeout(Duration::from_millis(wait_ms), api.works(ask(true))).await {
+    let works = match tokio::time::timeout(Duration::from_millis(wait_ms), api.client.works(ask(true))).await {
         Ok(works) => works?,
-        Err(_) => api.works(ask(false)).await?,
+        Err(_) => api.client.works(ask(false)).await?,
     };
     one(&api, &handle, &works)
 }
@@ -50,7 +49,7 @@ pub(super) async fn get(State(api): Shared, Path(handle): Path<String>, wait: Qu
 /// `POST /v1/work/HANDLE/cancel`: takes it back, and tells what became of it.
 pub(super) async fn cancel(State(api): Shared, Path(handle): Path<String>) -> Result<Json<Value>, ApiError> {
     let handle = parse_cid(&handle)?;
-    let works = api.works(|request| Input::Revoke { request, handle }).await?;
+    let works = api.client.works(|request| Input::Revoke { request, handle }).await?;
     one(&api, &handle, &works)
 }
 
@@ -62,28 +61,8 @@ fn one(api: &Api, handle: &Cid, works: &[WorkView]) -> Result<Json<Value>, ApiEr
 impl Api {
     /// Has work accepted: `202` with its handle when the journal has it.
     pub(super) async fn accept(&self, handle: Cid, asked: Asked, timeout_ms: Option<u64>) -> Result<Response, ApiError> {
-        let request = self.ports.requests.next();
-        let (sender, receiver) = oneshot::channel();
-        self.pending.accepts.lock().insert(request, sender);
-        let guard = self.guard(request);
-        let timeout_ms = timeout_ms.unwrap_or(TRIED_MS);
-        self.submit(Input::Accept { request, handle, asked, timeout_ms }).await?;
-        let accepted = receiver.await.map_err(|_| ApiError::ending())?;
-        guard.answered();
-        accepted?;
+        self.client.accept(handle, asked, timeout_ms.unwrap_or(TRIED_MS)).await?;
         Ok((StatusCode::ACCEPTED, Json(json!({"handle": handle.to_string()}))).into_response())
-    }
-
-    /// Asks the core about accepted work.
-    async fn works(&self, input: impl FnOnce(Request) -> Input) -> Result<Vec<WorkView>, ApiError> {
-        let request = self.ports.requests.next();
-        let (sender, receiver) = oneshot::channel();
-        self.pending.works.lock().insert(request, sender);
-        let guard = self.guard(request);
-        self.submit(input(request)).await?;
-        let works = receiver.await.map_err(|_| ApiError::ending())?;
-        guard.answered();
-        Ok(works)
     }
 }
 

@@ -1,10 +1,9 @@
-//! The handle by which engines and the signer reach content: all of it local.
+//! The handle by which engines reach content: all of it local.
 
-use bytes::Bytes;
 use cid::Cid;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use timerose_content::{Block, Content, ContentError, DAG_CBOR, EntryKind, FileReader};
+use timerose_content::{Content, ContentError, EntryKind, FileReader};
 use timerose_core::failure::Failure;
 use timerose_engines::{Host, HostEntry};
 
@@ -74,14 +73,5 @@ impl Host for LocalShelf {
 impl Shelf for LocalShelf {
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure> {
         self.content.add_bytes_soon(bytes).map_err(of_content)
-    }
-
-    fn keep(&self, records: Vec<Bytes>, had: Box<dyn FnOnce(Result<(), Failure>) + '_>) {
-        let encoded: Result<Vec<Block>, _> = records.into_iter().map(|bytes| Block::encode(DAG_CBOR, bytes)).collect();
-        let blocks = match encoded {
-            Ok(blocks) => blocks,
-            Err(why) => return had(Err(Failure::NodeFailed { what: why.to_string() })),
-        };
-        had(self.content.store().put_soon(blocks).map_err(|e| of_content(e.into())));
     }
 }

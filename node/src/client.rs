@@ -1,0 +1,182 @@
+//! The handle by which a node's users ask its core: the API's routes, and programs that have the node in their process.
+//!
+//! The loop hands answers straight to whoever waits: there is no queue between, and nothing that could be full.
+
+use cid::Cid;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use timerose_core::failure::Failure;
+use timerose_core::io::{Answer, Input, Memo, Output, Request, WorkView};
+use timerose_core::job::{JobDone, JobProgress, JobSpec};
+use timerose_core::promise::Asked;
+use timerose_core::task::Task;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ports::{Known, Manifests, Requests};
+
+/// Progress reports of one job, or of one check, that wait for its reader; further ones are left out.
+pub(crate) const PROGRESS_QUEUE: usize = 16;
+
+type Waiting<T> = Mutex<HashMap<Request, oneshot::Sender<Result<T, Failure>>>>;
+
+/// Asks a node's core. Cheap to clone.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    work: mpsc::Sender<Input>,
+    requests: Requests,
+    functions: Manifests,
+    known: Known,
+    calls: Waiting<Answer>,
+    traces: Waiting<Vec<Option<Memo>>>,
+    accepts: Waiting<()>,
+    works: Waiting<Vec<WorkView>>,
+    jobs: Mutex<HashMap<Request, mpsc::Sender<JobNews>>>,
+}
+
+/// What is heard of a job.
+pub(crate) enum JobNews {
+    /// How far it is.
+    Progress(JobProgress),
+    /// How it ended.
+    Ended(Result<JobDone, Failure>),
+}
+
+impl Client {
+    /// A client that gives new work to the loop by `work`. It saves the loop some questions by what is known beside it.
+    pub(crate) fn new(work: mpsc::Sender<Input>, requests: Requests, functions: Manifests, known: Known) -> Client {
+        let (calls, traces, accepts, works, jobs) = Default::default();
+        Client(Arc::new(Inner { work, requests, functions, known, calls, traces, accepts, works, jobs }))
+    }
+
+    /// Calls a function where it is best run, and waits for the result at most so long. With `memo` the result of an equal
+    /// call will do. Dropping the future takes the call back.
+    ///
+    /// # Errors
+    /// What the call failed with.
+    pub async fn call(&self, task: Task, timeout: Duration, memo: bool) -> Result<Answer, Failure> {
+        let timeout_ms = timeout.as_millis() as u64;
+        let function = self.0.functions.get(&task.function);
+        let new = memo.then(|| task.memo_key()).filter(|key| !self.0.known.may_hold(key));
+        self.ask(&self.0.calls, |request| Input::Submit { request, task, timeout_ms, memo, function, new }).await
+    }
+
+    /// Looks for receipts by any of their names, here and at the peers that this node trusts.
+    pub(crate) async fn trace(&self, of: Vec<Cid>) -> Result<Vec<Option<Memo>>, Failure> {
+        self.ask(&self.0.traces, |request| Input::Trace { request, of }).await
+    }
+
+    /// Has work accepted under its handle: it is tried for so long, whether anybody waits or not.
+    pub(crate) async fn accept(&self, handle: Cid, asked: Asked, timeout_ms: u64) -> Result<(), Failure> {
+        self.ask(&self.0.accepts, |request| Input::Accept { request, handle, asked, timeout_ms }).await
+    }
+
+    /// Asks about accepted work, by an input that [`Output::Works`] answers.
+    pub(crate) async fn works(&self, input: impl FnOnce(Request) -> Input) -> Result<Vec<WorkView>, Failure> {
+        self.ask(&self.0.works, input).await
+    }
+
+    /// Runs a job; its news comes until it has ended. Dropping the guard before takes it back.
+    pub(crate) async fn job(
+        &self,
+        (job, spec): (Cid, JobSpec),
+        locality: bool,
+        timeout_ms: u64,
+        memo: bool,
+    ) -> Result<(mpsc::Receiver<JobNews>, Guard), Failure> {
+        let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
+        let request = self.0.requests.next();
+        self.0.jobs.lock().insert(request, news);
+        let guard = self.guard(request);
+        self.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo }).await?;
+        Ok((heard, guard))
+    }
+
+    async fn ask<T>(&self, waiting: &Waiting<T>, input: impl FnOnce(Request) -> Input) -> Result<T, Failure> {
+        let request = self.0.requests.next();
+        let (sender, receiver) = oneshot::channel();
+        waiting.lock().insert(request, sender);
+        let guard = self.guard(request);
+        self.submit(input(request)).await?;
+        let answer = receiver.await.map_err(|_| ending())?;
+        guard.answered();
+        answer
+    }
+
+    async fn submit(&self, input: Input) -> Result<(), Failure> {
+        self.0.work.send(input).await.map_err(|_| ending())
+    }
+
+    fn guard(&self, request: Request) -> Guard {
+        Guard { client: self.clone(), request, armed: true }
+    }
+
+    /// Hands an answer of the core to the request that waits for it. Whoever waited may be gone; the core hears of that by
+    /// [`Input::Cancel`].
+    pub(crate) fn answer(&self, output: Output) {
+        match output {
+            Output::Reply { request, reply } => give(&self.0.calls, request, reply),
+            Output::Traced { request, found } => give(&self.0.traces, request, found),
+            Output::Accepted { request, reply } => give(&self.0.accepts, request, reply),
+            Output::Works { request, works } => give(&self.0.works, request, Ok(works)),
+            Output::Progress { request, progress } => {
+                if let Some(job) = self.0.jobs.lock().get(&request) {
+                    let _ = job.try_send(JobNews::Progress(progress));
+                }
+            }
+            Output::JobReply { request, reply } => {
+                if let Some(job) = self.0.jobs.lock().remove(&request) {
+                    // In a task: a reader that is slow to take progress must not hold up the loop.
+                    tokio::spawn(async move { job.send(JobNews::Ended(reply)).await });
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn give<T>(waiting: &Waiting<T>, request: Request, answer: Result<T, Failure>) {
+    if let Some(waiter) = waiting.lock().remove(&request) {
+        let _ = waiter.send(answer);
+    }
+}
+
+fn ending() -> Failure {
+    Failure::NodeFailed { what: "the node is ending".into() }
+}
+
+/// Takes a request back unless it was answered.
+pub(crate) struct Guard {
+    client: Client,
+    request: Request,
+    armed: bool,
+}
+
+impl Guard {
+    /// There is nothing to be taken back any more.
+    pub fn answered(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let (inner, request) = (&self.client.0, self.request);
+        inner.calls.lock().remove(&request);
+        inner.traces.lock().remove(&request);
+        inner.accepts.lock().remove(&request);
+        inner.works.lock().remove(&request);
+        inner.jobs.lock().remove(&request);
+        let work = inner.work.clone();
+        // Outside of a runtime the node has ended with it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { work.send(Input::Cancel { request }).await });
+        }
+    }
+}
