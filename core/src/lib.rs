@@ -28,6 +28,8 @@ pub mod memo;
 pub mod view;
 pub mod store;
 mod call;
+mod queue;
+mod pace;
 pub mod scheduler;
 pub mod effects;
 pub mod executor;

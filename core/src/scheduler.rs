@@ -4,7 +4,7 @@
 //! the call waits in a bounded queue, by deadline. Silence, a lost peer or a forgotten lease is retried elsewhere as
 //! long as the retry budget lasts. See DESIGN §6 for what a caller may rely on.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,14 +20,15 @@ use crate::membership::Membership;
 use crate::memo::{Joined, reuse, takes_part};
 use crate::mesh::RetryBudget;
 use crate::message::{Message, Nack};
+pub use crate::pace::WORK_PER_SLOT;
+use crate::pace::Pace;
 use crate::placement::{Candidate, rank};
+use crate::queue::Queue;
 use crate::task::Outcome;
 use crate::timers::Timers;
 
 /// The most calls that wait for an executor; further ones are refused with [`Failure::Overloaded`].
 pub const QUEUE_MAX: usize = 1024;
-/// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
-pub const WORK_PER_SLOT: u32 = 3;
 /// Queued calls that one free place lets have a try.
 const WAKE_MAX: usize = 8;
 /// Executors that are asked which arguments they hold.
@@ -54,10 +55,8 @@ pub struct Scheduler {
     calls: BTreeMap<u64, State>,
     by_lease: BTreeMap<u64, u64>,
     by_query: BTreeMap<u64, u64>,
-    queue: BTreeSet<(Instant, u64)>,
-    in_flight: BTreeMap<NodeId, u32>,
-    /// Executors that said they are full, and until when they are not asked: or all that wait would ask in turn.
-    busy: BTreeMap<NodeId, Instant>,
+    queue: Queue,
+    pace: Pace,
     timers: Timers,
     budget: RetryBudget,
     next: u64,
@@ -72,9 +71,8 @@ impl Scheduler {
             calls: BTreeMap::new(),
             by_lease: BTreeMap::new(),
             by_query: BTreeMap::new(),
-            queue: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-            busy: BTreeMap::new(),
+            queue: Queue::default(),
+            pace: Pace::default(),
             timers: Timers::default(),
             budget: RetryBudget::default(),
             next: epoch << 20,
@@ -90,8 +88,7 @@ impl Scheduler {
 
     /// How much more work this scheduler would give an executor now.
     pub fn room(&self, node: &NodeId, slots: u32) -> u32 {
-        // A peer says how many slots it has.
-        slots.saturating_mul(WORK_PER_SLOT).saturating_sub(self.in_flight(node))
+        self.pace.room(node, slots)
     }
 
     /// Who works on the calls of requests.
@@ -111,7 +108,7 @@ impl Scheduler {
             ("calls by lease", self.by_lease.len()),
             ("calls by query", self.by_query.len()),
             ("calls queued", self.queue.len()),
-            ("executors with work", self.in_flight.len()),
+            ("executors with work", self.pace.working()),
             ("call timers", usize::from(self.timers.next().is_some())),
             ("settled calls", self.settled.len()),
             ("calls by key", self.joined.len()),
@@ -286,8 +283,8 @@ impl Scheduler {
             }
         }
         if let Some(until) = busy {
-            self.busy.insert(from, until);
-            self.await_the_busy();
+            self.pace.rests(from, until);
+            self.await_the_busy(now);
         }
         self.release(id);
         // A refusal frees no place: whoever waits goes on waiting.
@@ -309,7 +306,7 @@ impl Scheduler {
         out: &mut Vec<Output>,
     ) {
         out.push(Output::Send { to: from, message: Message::Settled { lease } });
-        self.busy.remove(&from);
+        self.pace.rested(&from);
         let Some((id, _)) = self.by_lease(from, lease) else { return };
         match outcome {
             // An executor's word: it did not run.
@@ -333,7 +330,7 @@ impl Scheduler {
 
     /// A peer is gone: what it was doing goes elsewhere at once.
     pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
-        self.busy.remove(&peer);
+        self.pace.rested(&peer);
         let hit = |s: &State| match &s.phase {
             Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
             Phase::Locating { asked } => asked.values().any(|node| *node == peer),
@@ -372,8 +369,7 @@ impl Scheduler {
     pub fn tick(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         while let Some(id) = self.timers.pop(now) {
             if id == REST_IS_OVER {
-                self.busy.retain(|_, until| *until > now);
-                self.await_the_busy();
+                self.await_the_busy(now);
                 self.wake_queue(now, members, out);
                 continue;
             }
@@ -422,13 +418,13 @@ impl Scheduler {
         let candidates: Vec<Candidate> = members
             .executors(&function.engine)
             .filter(|(node, _)| !state.passed.contains(node) && !state.refused.contains_key(node))
-            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0 && self.busy_until(node) <= now)
+            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0 && self.pace.busy_until(node) <= now)
             .map(|(&node, m)| Candidate {
                 node,
                 missing: if holders.contains(&node) { 0 } else { state.call.bytes },
                 rtt_us: members.rtt_us(&node),
                 slots: m.advert.offers.slots,
-                in_flight: self.in_flight(&node),
+                in_flight: self.pace.in_flight(&node),
             })
             .collect();
         let target = candidates.iter().map(|c| c.node).find(|node| state.call.target == Some(*node));
@@ -441,7 +437,7 @@ impl Scheduler {
     fn claim(&mut self, now: Instant, id: u64, node: NodeId, me: NodeId, out: &mut Vec<Output>) {
         let lease = self.number();
         let Some(state) = self.calls.get_mut(&id) else { return };
-        self.queue.remove(&(state.call.deadline, id));
+        self.queue.remove(id, state.call.deadline);
         state.phase = Phase::Claimed { node, lease };
         state.claims += 1;
         // A lost target is not asked first again.
@@ -449,7 +445,7 @@ impl Scheduler {
         let message = state.claim(now, lease, node, me);
         self.timers.set(id, state.call.deadline.min(now + CLAIM_WAIT));
         self.by_lease.insert(lease, id);
-        *self.in_flight.entry(node).or_default() += 1;
+        self.pace.give(node);
         out.push(Output::Send { to: node, message });
     }
 
@@ -471,7 +467,7 @@ impl Scheduler {
         state.redirects = 0;
         let full = |node: &NodeId, slots: u32| {
             let refused = self.calls.get(&id).is_some_and(|state| state.refused.contains_key(node));
-            refused || self.room(node, slots) == 0 || self.busy_until(node) > now
+            refused || self.room(node, slots) == 0 || self.pace.busy_until(node) > now
         };
         match members.executors(engine).all(|(node, m)| full(node, m.advert.offers.slots)) {
             // An outcome, or the end of a rest, wakes the most urgent: a thousand calls that look for themselves would
@@ -482,9 +478,9 @@ impl Scheduler {
     }
 
     /// Sets the alarm for the first executor that may be asked again.
-    fn await_the_busy(&mut self) {
-        match self.busy.values().min() {
-            Some(&until) => self.timers.set(REST_IS_OVER, until),
+    fn await_the_busy(&mut self, now: Instant) {
+        match self.pace.next_rest(now) {
+            Some(until) => self.timers.set(REST_IS_OVER, until),
             None => self.timers.clear(REST_IS_OVER),
         }
     }
@@ -497,16 +493,14 @@ impl Scheduler {
     fn wait(&mut self, id: u64, from: Instant, look: Instant) {
         let Some(state) = self.calls.get_mut(&id) else { return };
         state.phase = Phase::Queued { from };
-        self.queue.insert((state.call.deadline, id));
+        self.queue.insert(id, state.call.deadline);
         self.timers.set(id, look.min(state.call.deadline));
     }
 
     /// A place may have become free: the most urgent calls that may try, do.
     fn wake_queue(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         let may_try = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);
-        let due: Vec<u64> =
-            self.queue.iter().map(|&(_, id)| id).filter(|id| self.calls.get(id).is_some_and(may_try)).take(WAKE_MAX).collect();
-        for id in due {
+        for id in self.queue.first(WAKE_MAX, |id| self.calls.get(&id).is_some_and(may_try)) {
             self.place(now, id, members, out);
         }
     }
@@ -531,12 +525,7 @@ impl Scheduler {
         match core::mem::replace(&mut state.phase, Phase::Queued { from: 0 }) {
             Phase::Claimed { node, lease } | Phase::Granted { node, lease, .. } => {
                 self.by_lease.remove(&lease);
-                if let Some(count) = self.in_flight.get_mut(&node) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.in_flight.remove(&node);
-                    }
-                }
+                self.pace.take(&node);
             }
             Phase::Locating { asked } => {
                 for query in asked.keys() {
@@ -561,7 +550,7 @@ impl Scheduler {
         self.release(id);
         self.timers.clear(id);
         if let Some(state) = self.calls.remove(&id) {
-            self.queue.remove(&(state.call.deadline, id));
+            self.queue.remove(id, state.call.deadline);
             if let Some(key) = state.key {
                 let followers = self.joined.leave(&key, id);
                 self.share(followers, &state, &result);
@@ -573,14 +562,6 @@ impl Scheduler {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-
-    fn busy_until(&self, node: &NodeId) -> Instant {
-        self.busy.get(node).copied().unwrap_or(0)
-    }
-
-    fn in_flight(&self, node: &NodeId) -> u32 {
-        self.in_flight.get(node).copied().unwrap_or(0)
     }
 
     /// The call that `from` holds this lease of.
