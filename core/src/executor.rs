@@ -2,7 +2,8 @@
 //!
 //! A piece of work goes through `Loading → Fetching → Waiting → Running → Signing → Done`; one with effects is named after
 //! loading, noted before running (`Intending`) and before its end is told (`Noting`). It is admitted while fewer
-//! than three a slot are under way; it runs when a slot and its memory are free. The lease is between this node and the
+//! than three a slot are under way, or its scheduler has less than its share of them; it runs when a slot and its memory
+//! are free, and schedulers take turns. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
+use core::ops::Bound;
 
 use crate::capability::Role;
 use crate::effects::Effects;
@@ -19,6 +21,7 @@ use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{remember, reuse, takes_part, tell};
+use crate::mesh::has_room;
 use crate::message::{Message, Nack};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
@@ -32,8 +35,13 @@ const LEASE_SILENCE: Instant = 15 * SECOND;
 const OUTCOME_KEPT: Instant = 30 * SECOND;
 /// The most outcomes that are kept so; beyond, the oldest are forgotten and the work is done again if it was wanted.
 const OUTCOMES_MAX: usize = 4096;
+/// The most bytes of all tasks that are under way, shared by schedulers as the places are; beyond, claims are refused.
+pub const WORK_BYTES_MAX: usize = 32 << 20;
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
+
+/// What work does that is ready and has no slot.
+const WAITING: &str = "waiting for a slot";
 
 #[derive(Debug)]
 enum Stage {
@@ -86,7 +94,11 @@ pub struct Claim {
 pub struct Executor {
     works: BTreeMap<u64, Work>,
     by_lease: BTreeMap<(NodeId, u64), u64>,
-    waiting: VecDeque<u64>,
+    /// Work that is ready to start, of each scheduler in order of arrival; and whose turn was last.
+    waiting: BTreeMap<NodeId, VecDeque<u64>>,
+    started: Option<NodeId>,
+    /// Places and bytes that each scheduler has of those that were admitted.
+    shares: BTreeMap<NodeId, (usize, usize)>,
     done: VecDeque<u64>,
     running: Resources,
     functions: BTreeMap<Cid, Arc<Function>>,
@@ -104,7 +116,9 @@ impl Default for Executor {
         Executor {
             works: BTreeMap::new(),
             by_lease: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: BTreeMap::new(),
+            started: None,
+            shares: BTreeMap::new(),
             done: VecDeque::new(),
             running: Resources::default(),
             functions: BTreeMap::new(),
@@ -124,11 +138,12 @@ impl Executor {
     }
 
     /// What is under way, by table: all zero when there is no work and all outcomes are received or expired.
-    pub fn residue(&self) -> [(&'static str, usize); 7] {
+    pub fn residue(&self) -> [(&'static str, usize); 8] {
         [
             ("work", self.works.len()),
             ("work by lease", self.by_lease.len()),
             ("work waiting", self.waiting.len()),
+            ("schedulers with work", self.shares.len()),
             ("outcomes", self.done.len()),
             ("slots used", self.running.slots as usize),
             ("work timers", usize::from(self.timers.next().is_some())),
@@ -152,7 +167,7 @@ impl Executor {
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
-        if let Err(reason) = self.admit(from, members) {
+        if let Err(reason) = self.admit(from, task.size(), members) {
             return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } });
         }
         self.next += 1;
@@ -162,6 +177,8 @@ impl Executor {
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let stage = Stage::Loading;
         let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
+        let share = self.shares.entry(from).or_default();
+        (share.0, share.1) = (share.0 + 1, share.1 + work.task.size());
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -172,7 +189,7 @@ impl Executor {
         }
     }
 
-    fn admit(&self, from: NodeId, members: &Membership) -> Result<(), Nack> {
+    fn admit(&self, from: NodeId, bytes: usize, members: &Membership) -> Result<(), Nack> {
         let config = &members.config;
         if !members.trusts(&from) {
             return Err(Nack::Denied);
@@ -180,16 +197,30 @@ impl Executor {
         if !config.roles.contains(&Role::Executor) {
             return Err(Nack::Unsuitable);
         }
-        let room = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
-        if self.admitted() >= room {
+        let places = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
+        let (mine, my_bytes) = self.shares.get(&from).copied().unwrap_or_default();
+        let parties = self.shares.len() + usize::from(mine == 0);
+        let all_bytes = self.shares.values().map(|(_, bytes)| bytes).sum::<usize>() + bytes;
+        if !has_room(places, self.admitted(), mine, parties) || !has_room(WORK_BYTES_MAX, all_bytes, my_bytes, parties) {
             let ahead = self.admitted() as u64 / u64::from(config.offers.slots.max(1));
             return Err(Nack::Busy { retry_after_ms: (ahead.saturating_mul(self.run_us) / MILLISECOND).clamp(1, 10_000) });
         }
         Ok(())
     }
 
+    /// Work that was admitted and has neither ended nor been given up.
     fn admitted(&self) -> usize {
-        self.works.len() - self.done.len()
+        self.shares.values().map(|(places, _)| places).sum()
+    }
+
+    /// A piece of work gives its place back.
+    fn leave(&mut self, from: NodeId, task: &Task) {
+        if let Some((places, bytes)) = self.shares.get_mut(&from) {
+            (*places, *bytes) = (*places - 1, *bytes - task.size());
+            if *places == 0 {
+                self.shares.remove(&from);
+            }
+        }
     }
 
     /// A scheduler says that it still wants the work, or asks what came of it.
@@ -291,7 +322,7 @@ impl Executor {
             (Stage::Intending { .. }, Err(failure)) => {
                 self.stand_down(id, out);
                 self.end(now, id, Err(failure), out);
-                self.start_waiting(members, out);
+                self.start_waiting(now, members, out);
             }
             (Stage::Noting { outcome }, persisted) => {
                 let outcome = outcome.clone();
@@ -339,8 +370,8 @@ impl Executor {
         }
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
-            self.waiting.push_back(id);
-            return self.start_waiting(members, out);
+            self.waiting.entry(work.from).or_default().push_back(id);
+            return self.start_waiting(now, members, out);
         }
         let hints = with(&work.hints, work.from);
         work.stage = Stage::Fetching { function, since: now };
@@ -360,37 +391,56 @@ impl Executor {
                     self.ready.pop_first();
                 }
                 self.ready.insert(work.task.function);
-                self.waiting.push_back(id);
-                self.start_waiting(members, out);
+                self.waiting.entry(work.from).or_default().push_back(id);
+                self.start_waiting(now, members, out);
             }
         }
     }
 
-    /// Starts what waits, in order of arrival, as far as there is room.
-    fn start_waiting(&mut self, members: &Membership, out: &mut Vec<Output>) {
+    /// Starts what waits as far as there is room: schedulers take turns, and the work of each starts in order of arrival. What
+    /// is next and needs more memory than is free is waited for, or small work would pass it for ever.
+    fn start_waiting(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         let offers = members.config.offers;
-        while let Some(&id) = self.waiting.front() {
-            let Some(work) = self.works.get_mut(&id) else {
-                self.waiting.pop_front();
+        while let Some((from, id)) = self.next_to_start() {
+            let Some(work) = self.works.get_mut(&id) else { return };
+            let Stage::Waiting { function, usage } = &work.stage else { return };
+            if work.deadline <= now {
+                self.unqueue(from, id);
+                let failure = Failure::DeadlineExceeded { stage: WAITING.to_string() };
+                self.end(now, id, Err(failure), out);
                 continue;
-            };
-            let Stage::Waiting { function, usage } = &work.stage else {
-                self.waiting.pop_front();
-                continue;
-            };
+            }
             if !offers.less(&self.running).covers(&function.demand()) {
                 return;
             }
-            self.waiting.pop_front();
             self.running = self.running.plus(&function.demand());
             let (function, usage) = (function.clone(), *usage);
             if let Some((task, at_ms)) = work.effect {
                 work.stage = Stage::Intending { function, usage };
                 self.effects.intend(id, at_ms, task, out);
-                continue;
+            } else {
+                work.stage = Stage::Running { function: function.clone(), usage };
+                out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
             }
-            work.stage = Stage::Running { function: function.clone(), usage };
-            out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
+            self.unqueue(from, id);
+            self.started = Some(from);
+        }
+    }
+
+    /// Whose turn it is, and its first piece of work.
+    fn next_to_start(&self) -> Option<(NodeId, u64)> {
+        let after = self.started.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
+        next.and_then(|(from, works)| Some((*from, *works.front()?)))
+    }
+
+    /// A piece of work does not wait for its turn any more.
+    fn unqueue(&mut self, from: NodeId, id: u64) {
+        if let Some(works) = self.waiting.get_mut(&from) {
+            works.retain(|other| *other != id);
+            if works.is_empty() {
+                self.waiting.remove(&from);
+            }
         }
     }
 
@@ -409,12 +459,14 @@ impl Executor {
         self.running = self.running.less(&function.demand());
         let usage =
             Usage { fetch_us: usage.fetch_us, fetched: usage.fetched, ..exit.as_ref().map(|e| e.usage).unwrap_or_default() };
-        self.run_us = self.run_us - self.run_us / 8 + usage.run_us / 8;
         match exit {
             _ if !work.wanted => {
-                self.works.remove(&id);
+                if let Some(work) = self.works.remove(&id) {
+                    self.leave(work.from, &work.task);
+                }
             }
             Ok(exit) => {
+                self.run_us = self.run_us - self.run_us / 8 + usage.run_us / 8;
                 let receipt = Receipt {
                     iss: members.config.me,
                     ran: task,
@@ -430,7 +482,7 @@ impl Executor {
             }
             Err(failure) => self.conclude(now.monotonic_us, id, Err(failure), out),
         }
-        self.start_waiting(members, out);
+        self.start_waiting(now.monotonic_us, members, out);
     }
 
     /// The receipt is signed: the work is done.
@@ -477,6 +529,10 @@ impl Executor {
         }
         out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
         work.stage = Stage::Done { outcome };
+        // Outcomes are small and many are kept; tasks may be large.
+        let (from, args) = (work.from, core::mem::take(&mut work.task.args));
+        let task = Task { args, ..work.task.clone() };
+        self.leave(from, &task);
         self.timers.set(id, now + OUTCOME_KEPT);
         self.done.push_back(id);
         if self.done.len() > OUTCOMES_MAX
@@ -495,6 +551,10 @@ impl Executor {
         }
         self.by_lease.remove(&(work.from, work.lease));
         self.timers.clear(id);
+        // What was told to stop has its place until it does.
+        if !matches!(work.stage, Stage::Done { .. } | Stage::Running { .. }) {
+            self.leave(work.from, &work.task);
+        }
         match work.stage {
             Stage::Done { .. } => self.done.retain(|other| *other != id),
             Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
@@ -502,7 +562,7 @@ impl Executor {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
                 self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
             }
-            Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
+            Stage::Waiting { .. } => self.unqueue(work.from, id),
             Stage::Naming { .. }
             | Stage::Recalling { .. }
             | Stage::Intending { .. }
@@ -521,7 +581,7 @@ impl Executor {
                     continue;
                 }
                 Stage::Loading | Stage::Naming { .. } | Stage::Recalling { .. } | Stage::Fetching { .. } => "fetching",
-                Stage::Waiting { .. } | Stage::Intending { .. } => "waiting for a slot",
+                Stage::Waiting { .. } | Stage::Intending { .. } => WAITING,
                 Stage::Running { .. } | Stage::Signing { .. } | Stage::Noting { .. } => "running",
             };
             let late = work.deadline <= now;

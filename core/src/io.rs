@@ -67,6 +67,8 @@ pub enum Input {
         timeout_ms: u64,
         /// Whether the result of an equal task will do.
         memo: bool,
+        /// Who asks: calls of one client share a turn.
+        client: u64,
     },
     /// A user asks for a job.
     SubmitJob {
@@ -203,8 +205,8 @@ pub enum Input {
     Have {
         /// Who asked.
         ticket: Ticket,
-        /// One bit a CID, as in [`Message::Held`].
-        bits: Vec<u8>,
+        /// Which are here.
+        here: Here,
     },
     /// Answer to [`Output::Start`].
     Exited {
@@ -309,7 +311,7 @@ pub enum Output {
         /// A folder or a file.
         root: Cid,
     },
-    /// Say which blocks are here.
+    /// Say which blocks are here and, of at most [`crate::message::SIZES_MAX`], how long the files below them are.
     Have {
         /// Who asks.
         ticket: Ticket,
@@ -432,6 +434,16 @@ pub enum Output {
         /// Where they are durable; this node itself means: keep them. `None`: no store is left for this copy.
         at: Option<NodeId>,
     },
+}
+
+/// Which of some CIDs lie at a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// One bit a CID, as in [`Message::Held`].
+    #[serde(with = "serde_bytes")]
+    pub bits: Vec<u8>,
+    /// The lengths of the files of which those are the roots, as in [`Message::Held`].
+    pub sizes: Vec<u64>,
 }
 
 /// The result of a call.

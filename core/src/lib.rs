@@ -28,7 +28,7 @@ pub mod memo;
 pub mod view;
 pub mod store;
 mod call;
-mod queue;
+pub mod queue;
 mod pace;
 pub mod scheduler;
 pub mod effects;

@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
-use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket};
+use timerose_core::io::{Exit, Here, Input, Memo, Output, Sealed, Ticket};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
@@ -223,6 +223,10 @@ impl Chaos {
         (0..self.rng.usize(0..3)).map(|_| self.rng.u8(..)).collect()
     }
 
+    fn sizes(&mut self) -> Vec<u64> {
+        (0..self.rng.usize(0..3)).map(|_| self.number()).collect()
+    }
+
     fn message(&mut self) -> Message {
         let lease = self.number();
         match self.rng.u8(0..15) {
@@ -249,7 +253,7 @@ impl Chaos {
             8 => Message::Renew { lease },
             9 => Message::Cancel { lease },
             10 => Message::Holds { query: lease, cids: self.cids() },
-            11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()) },
+            11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()), sizes: self.sizes() },
             12 => Message::Hold { batch: lease, cids: self.cids() },
             13 => Message::Recall { query: lease, keys: self.cids() },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
@@ -292,7 +296,7 @@ impl Chaos {
                     files: if good { Ok(self.cids().into_iter().map(file).collect()) } else { Err(self.failure()) },
                 }
             }
-            3 => Input::Have { ticket, bits: self.bits() },
+            3 => Input::Have { ticket, here: Here { bits: self.bits(), sizes: self.sizes() } },
             4 => {
                 let exit = Exit { result: self.cid(), size: 1, usage: usage() };
                 Input::Exited { ticket, task: self.cid(), exit: if good { Ok(exit) } else { Err(self.failure()) } }
@@ -318,7 +322,10 @@ impl Chaos {
         let request = self.rng.u64(0..40);
         match self.rng.u8(0..46) {
             0..4 => Input::Tick,
-            4..7 => Input::Submit { request, task: self.task(), timeout_ms: self.number(), memo: self.rng.bool() },
+            4..7 => {
+                let (task, timeout_ms, client) = (self.task(), self.number(), self.rng.u64(0..3));
+                Input::Submit { request, task, timeout_ms, memo: self.rng.bool(), client }
+            }
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };
                 let (job, locality, timeout_ms) = (self.cid(), self.rng.bool(), self.number());
