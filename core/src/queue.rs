@@ -19,6 +19,9 @@ pub const QUEUE_MAX: usize = 1024;
 /// The most bytes of all calls under way, shared in the same way: a call may carry 448 KiB.
 pub const CALL_BYTES_MAX: usize = 32 << 20;
 
+/// The most turns that a client is owed: what is refused for longer is old.
+const OWED_MAX: u32 = 64;
+
 /// What waits, for one client.
 #[derive(Debug, Default)]
 struct Line {
@@ -32,6 +35,8 @@ struct Line {
 struct Share {
     calls: usize,
     bytes: usize,
+    /// Turns that came to nothing: an executor was asked and was full.
+    owed: u32,
 }
 
 /// Whose turn it is.
@@ -148,7 +153,17 @@ impl Queue {
 
     /// A client had its turn.
     pub fn served(&mut self, client: Client) {
-        self.last = Some(client);
+        match self.shares.get_mut(&client) {
+            Some(share) if share.owed > 0 => share.owed -= 1,
+            _ => self.last = Some(client),
+        }
+    }
+
+    /// A client's turn came to nothing, and it has another: or one of two whose turns alternate with refusals has them all.
+    pub fn refused(&mut self, client: Client) {
+        if let Some(share) = self.shares.get_mut(&client) {
+            share.owed = share.owed.saturating_add(1).min(OWED_MAX);
+        }
     }
 
     /// Whose turn is next, at most `max` turns: of the calls that may try, and of jobs, if there are such.
@@ -164,7 +179,10 @@ impl Queue {
             }
             turns
         };
-        let lines: Vec<Vec<Turn>> = clients.map(|(_, of)| line(of)).filter(|turns| !turns.is_empty()).take(max).collect();
+        let is_owed = |client: &Client| self.shares.get(client).is_some_and(|share| share.owed > 0);
+        let (mut lines, later): (Vec<_>, Vec<_>) = clients.partition(|(client, _)| is_owed(client));
+        lines.extend(later);
+        let lines: Vec<Vec<Turn>> = lines.iter().map(|(_, of)| line(of)).filter(|turns| !turns.is_empty()).take(max).collect();
         let mut turns: Vec<Turn> =
             (0..=max).flat_map(|round| lines.iter().filter_map(move |line| line.get(round))).copied().collect();
         turns.truncate(max);

@@ -269,6 +269,8 @@ impl Scheduler {
                 // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
                 let until = now + retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
                 pause = state.redirected().then_some(until);
+                let client = state.call.client;
+                self.queue.refused(client);
                 self.pace.rests(from, until);
                 self.await_the_busy(now);
             }
