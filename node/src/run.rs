@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::config::{Config, StartError};
 use crate::journal::{Journal, Promises};
 use crate::keys::{Keys, wall_clock};
-use crate::ports::{ApiPorts, Counters, PORT_QUEUE, Requests};
+use crate::ports::{ApiPorts, Counters, PORT_QUEUE, Requests, WorkReceiver, work_queue};
 use crate::recorder::Recorder;
 use crate::{api, content, engine, signer, swarm};
 
@@ -31,8 +32,6 @@ const DRIVER_QUEUE: usize = 4096;
 /// Room that every driver must have before new work is taken: about what one turn puts out at most. What is more waits in
 /// the backlog.
 const ROOM: usize = 256;
-/// New work that waits for the loop: few, as a peer's messages can be large.
-const WORK_QUEUE: usize = 256;
 /// Completions that wait for the loop; drivers wait with more.
 const DONE_QUEUE: usize = 4096;
 /// How often the read model is published at most.
@@ -73,7 +72,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
     let requests = Requests::default();
-    let (work, work_rx) = mpsc::channel(WORK_QUEUE);
+    let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone())?;
@@ -260,7 +259,7 @@ impl Loop {
     async fn run(
         mut self,
         promised: Vec<JournalEntry>,
-        mut work: mpsc::Receiver<Input>,
+        mut work: WorkReceiver,
         mut done: mpsc::Receiver<Input>,
         mut stopped: tokio::sync::oneshot::Receiver<()>,
     ) {
@@ -270,6 +269,7 @@ impl Loop {
         loop {
             let may_take = self.drivers.all().into_iter().all(|line| line.has_room());
             let wake = self.wakeup();
+            self.counters.work_waiting.store(work.len() as u64, Ordering::Relaxed);
             let input = tokio::select! {
                 biased;
                 _ = &mut stopped => return,
@@ -300,6 +300,8 @@ impl Loop {
         self.stale = self.published.is_some_and(|at| at.elapsed() < VIEW_EVERY);
         if !self.stale {
             self.published = Some(Instant::now());
+            let backlog = self.drivers.all().into_iter().map(|line| line.backlog.len() as u64).sum();
+            self.counters.backlog.store(backlog, Ordering::Relaxed);
             self.view.send_replace(self.node.view());
         }
     }

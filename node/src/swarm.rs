@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Config, StartError};
 use crate::keys::{Keys, node_of, peer_of};
-use crate::ports::Counters;
+use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
 /// Every connection of a node stays open: a mesh of nodes is not a public network with churn to save on.
@@ -95,7 +95,7 @@ impl Driver {
     }
 
     /// Runs until `outputs` closes. What peers say goes to `work`, which may be full; this node's own addresses to `own`.
-    pub fn run(self, outputs: mpsc::Receiver<Output>, work: mpsc::Sender<Input>, own: mpsc::Sender<Input>) {
+    pub fn run(self, outputs: mpsc::Receiver<Output>, work: WorkSender, own: mpsc::Sender<Input>) {
         let Driver { swarm, sender, events, counters } = self;
         tokio::spawn(listen_to_peers(events, work.clone(), counters.clone()));
         tokio::spawn(drive(swarm, sender, outputs, work, own, counters));
@@ -107,7 +107,7 @@ fn parse(addr: &str) -> Result<Multiaddr, StartError> {
 }
 
 /// Turns what peers say into inputs.
-async fn listen_to_peers(mut events: mpsc::Receiver<frames::Event<Heard>>, inputs: mpsc::Sender<Input>, counters: Arc<Counters>) {
+async fn listen_to_peers(mut events: mpsc::Receiver<frames::Event<Heard>>, inputs: WorkSender, counters: Arc<Counters>) {
     while let Some(event) = events.recv().await {
         let input = match event {
             frames::Event::Connected { peer } => node_of(&peer).map(|peer| Input::PeerUp { peer }),
@@ -146,7 +146,7 @@ async fn drive(
     mut swarm: Swarm<Protocols>,
     sender: frames::Sender,
     mut outputs: mpsc::Receiver<Output>,
-    work: mpsc::Sender<Input>,
+    work: WorkSender,
     own: mpsc::Sender<Input>,
     counters: Arc<Counters>,
 ) {
@@ -163,7 +163,7 @@ async fn drive(
             None => false,
             // The loop takes no work while this driver's own queue is full: it must not wait for the loop here. A round
             // trip is measured again soon.
-            Some(input @ Input::Rtt { .. }) => matches!(work.try_send(input), Err(mpsc::error::TrySendError::Closed(_))),
+            Some(input @ Input::Rtt { .. }) => !work.try_send(input),
             Some(input) => own.send(input).await.is_err(),
         };
         if ended {

@@ -113,7 +113,8 @@ impl World<'_> {
         let args = vec![Arg::Inline(asked.request.to_be_bytes().to_vec())];
         let task = Task { function, entry: RUN.into(), args, seq: asked.request };
         self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
-        let input = Input::Submit { request: asked.request, task, timeout_ms: self.scenario.timeout_ms, memo: true };
+        let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
+        let input = Input::Submit { request, task, timeout_ms, memo: true, client: 0 };
         self.give(node, self.hosts[node].life, input);
     }
 

@@ -85,7 +85,7 @@ impl Desk {
         self.requests += 1;
         let args = vec![Arg::Inline(self.requests.to_be_bytes().to_vec())];
         let task = Task { function: self.cid, entry: String::new(), args, seq: 0 };
-        self.handle(Input::Submit { request: self.requests, task, timeout_ms: 30_000, memo: false });
+        self.handle(Input::Submit { request: self.requests, task, timeout_ms: 30_000, memo: false, client: 0 });
         loop {
             let answer = match self.out.pop().expect("the core goes on") {
                 Output::Start { ticket, task, subject, .. } => return Started { ticket, task, subject },
