@@ -1,7 +1,7 @@
 //! How full and how quick the executors are, as this scheduler sees it: its own work there, their refusals, and what
 //! outcomes say of runs and fetches.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use cid::Cid;
 
@@ -9,7 +9,7 @@ use crate::call::State;
 use crate::capability::Role;
 use crate::failure::Failure;
 use crate::function::TIMEOUT_MS_MAX;
-use crate::id::{Instant, MILLISECOND, NodeId};
+use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
 use crate::membership::Membership;
 use crate::placement::Candidate;
 use crate::queue::Queue;
@@ -17,6 +17,8 @@ use crate::task::Done;
 
 /// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
 pub const WORK_PER_SLOT: u32 = 3;
+/// How long an executor that did not answer is not asked, unless it is heard before.
+const SILENT_REST: Instant = 10 * SECOND;
 /// Functions and nodes of which times are kept; beyond, one of them is forgotten and measured again.
 const MEASURED_MAX: usize = 256;
 /// What a run takes, in microseconds, before any was measured.
@@ -36,6 +38,8 @@ pub(crate) struct Pace {
     in_flight: BTreeMap<NodeId, u32>,
     /// Executors that said they are full, and until when they are not asked: or all that wait would ask in turn.
     busy: BTreeMap<NodeId, Instant>,
+    /// Those among them that did not say so, but nothing.
+    silent: BTreeSet<NodeId>,
     run_us: BTreeMap<Cid, u64>,
     any_run_us: Option<u64>,
     ns_per_byte: BTreeMap<NodeId, u64>,
@@ -87,11 +91,26 @@ impl Pace {
     /// An executor may be asked again: it has ended something, or is gone.
     pub fn rested(&mut self, node: &NodeId) {
         self.busy.remove(node);
+        self.silent.remove(node);
+    }
+
+    /// An executor does not answer: calls that have no other wait for it to be heard, and do not lose a second each over it.
+    pub fn fell_silent(&mut self, now: Instant, node: NodeId) {
+        self.silent.insert(node);
+        self.busy.insert(node, now + SILENT_REST);
+    }
+
+    /// An executor was heard.
+    pub fn heard(&mut self, node: &NodeId) {
+        if self.silent.contains(node) {
+            self.rested(node);
+        }
     }
 
     /// Forgets the rests that are over, and says when the next one is.
     pub fn next_rest(&mut self, now: Instant) -> Option<Instant> {
         self.busy.retain(|_, until| *until > now);
+        self.silent.retain(|node| self.busy.contains_key(node));
         self.busy.values().min().copied()
     }
 

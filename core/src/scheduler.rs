@@ -254,6 +254,7 @@ impl Scheduler {
 
     /// An executor took the work, or still has it.
     pub fn granted(&mut self, now: Instant, from: NodeId, lease: u64) {
+        self.pace.heard(&from);
         let Some((id, state)) = self.by_lease(from, lease) else { return };
         state.phase = Phase::Granted { node: from, lease, heard: now };
         let wake = state.call.deadline.min(now + RENEW_EVERY);
@@ -403,6 +404,8 @@ impl Scheduler {
                 Phase::Loading | Phase::Recalling | Phase::Joined => self.timers.set(id, state.call.deadline),
                 Phase::Locating(_) | Phase::Queued { .. } => self.place(now, id, members, out),
                 Phase::Claimed { node, lease } => {
+                    self.pace.fell_silent(now, node);
+                    self.await_the_busy(now);
                     out.push(Output::Send { to: node, message: Message::Cancel { lease } });
                     self.lost(now, id, Failure::NodeFailed { what: format!("{node} did not answer a claim") }, members, out);
                 }

@@ -487,3 +487,49 @@ fn jobs_and_callers_take_turns() {
         "#]],
     );
 }
+
+#[test]
+fn an_executor_that_does_not_answer_is_not_asked_by_every_call_in_turn() {
+    check(
+        &with(
+            PEERS,
+            ". 0 gone n3
+            0 submit 7 60000 one 'x
+            0 loaded call/1 f
+            0 submit 8 60000 one 'y
+            500 loaded call/3 f
+            1000 tick
+            1500 tick
+            2000 tick
+            3000 from n2 grant 2
+            3500 tick",
+        ),
+        expect![[r#"
+            0 submit 7 60000 one 'x
+                load f for call/1
+            0 loaded call/1 f
+                n2 <- claim 2 one('x) within 60000 ms, hints n1
+            0 submit 8 60000 one 'y
+                load f for call/3
+            500 loaded call/3 f
+                n2 <- claim 4 one('y) within 59500 ms, hints n1
+            1000 tick
+                dial ? /join
+                dial n3 /n3
+                n2 <- cancel 2
+                (next tick at 1500)
+            1500 tick
+                dial n3 /n3
+                n2 <- cancel 4
+                (next tick at 2000)
+            2000 tick
+                (next tick at 2500)
+            3000 from n2 grant 2
+            3500 tick
+                dial n3 /n3
+                n2 <- claim 5 one('x) within 56500 ms, hints n1
+                n2 <- claim 6 one('y) within 56500 ms, hints n1
+                (next tick at 4500)
+        "#]],
+    );
+}
