@@ -11,7 +11,6 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
-use core::ops::Bound;
 
 use crate::capability::Role;
 use crate::effects::Effects;
@@ -21,13 +20,13 @@ use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{remember, reuse, takes_part, tell};
-use crate::mesh::has_room;
 use crate::message::{Message, Nack};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
 use crate::task::{Done, Outcome, Receipt, Task, Usage};
 use crate::timers::Timers;
+use crate::turns::Turns;
 
 /// How long work goes on without a word from its scheduler: three missed renewals.
 const LEASE_SILENCE: Instant = 15 * SECOND;
@@ -35,8 +34,6 @@ const LEASE_SILENCE: Instant = 15 * SECOND;
 const OUTCOME_KEPT: Instant = 30 * SECOND;
 /// The most outcomes that are kept so; beyond, the oldest are forgotten and the work is done again if it was wanted.
 const OUTCOMES_MAX: usize = 4096;
-/// The most bytes of all tasks that are under way, shared by schedulers as the places are; beyond, claims are refused.
-pub const WORK_BYTES_MAX: usize = 32 << 20;
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
 
@@ -94,11 +91,7 @@ pub struct Claim {
 pub struct Executor {
     works: BTreeMap<u64, Work>,
     by_lease: BTreeMap<(NodeId, u64), u64>,
-    /// Work that is ready to start, of each scheduler in order of arrival; and whose turn was last.
-    waiting: BTreeMap<NodeId, VecDeque<u64>>,
-    started: Option<NodeId>,
-    /// Places and bytes that each scheduler has of those that were admitted.
-    shares: BTreeMap<NodeId, (usize, usize)>,
+    turns: Turns,
     done: VecDeque<u64>,
     running: Resources,
     functions: BTreeMap<Cid, Arc<Function>>,
@@ -116,9 +109,7 @@ impl Default for Executor {
         Executor {
             works: BTreeMap::new(),
             by_lease: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            started: None,
-            shares: BTreeMap::new(),
+            turns: Turns::default(),
             done: VecDeque::new(),
             running: Resources::default(),
             functions: BTreeMap::new(),
@@ -134,7 +125,7 @@ impl Default for Executor {
 impl Executor {
     /// Slots in use, and work that was admitted and has not ended.
     pub fn load(&self) -> (u32, u32) {
-        (self.running.slots, self.admitted() as u32)
+        (self.running.slots, self.turns.admitted() as u32)
     }
 
     /// What is under way, by table: all zero when there is no work and all outcomes are received or expired.
@@ -142,8 +133,8 @@ impl Executor {
         [
             ("work", self.works.len()),
             ("work by lease", self.by_lease.len()),
-            ("work waiting", self.waiting.len()),
-            ("schedulers with work", self.shares.len()),
+            ("work waiting", self.turns.waiting()),
+            ("schedulers with work", self.turns.schedulers()),
             ("outcomes", self.done.len()),
             ("slots used", self.running.slots as usize),
             ("work timers", usize::from(self.timers.next().is_some())),
@@ -177,8 +168,7 @@ impl Executor {
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let stage = Stage::Loading;
         let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
-        let share = self.shares.entry(from).or_default();
-        (share.0, share.1) = (share.0 + 1, share.1 + work.task.size());
+        self.turns.enter(from, &work.task);
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -198,29 +188,11 @@ impl Executor {
             return Err(Nack::Unsuitable);
         }
         let places = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
-        let (mine, my_bytes) = self.shares.get(&from).copied().unwrap_or_default();
-        let parties = self.shares.len() + usize::from(mine == 0);
-        let all_bytes = self.shares.values().map(|(_, bytes)| bytes).sum::<usize>() + bytes;
-        if !has_room(places, self.admitted(), mine, parties) || !has_room(WORK_BYTES_MAX, all_bytes, my_bytes, parties) {
-            let ahead = self.admitted() as u64 / u64::from(config.offers.slots.max(1));
+        if !self.turns.admits(from, bytes, places) {
+            let ahead = self.turns.admitted() as u64 / u64::from(config.offers.slots.max(1));
             return Err(Nack::Busy { retry_after_ms: (ahead.saturating_mul(self.run_us) / MILLISECOND).clamp(1, 10_000) });
         }
         Ok(())
-    }
-
-    /// Work that was admitted and has neither ended nor been given up.
-    fn admitted(&self) -> usize {
-        self.shares.values().map(|(places, _)| places).sum()
-    }
-
-    /// A piece of work gives its place back.
-    fn leave(&mut self, from: NodeId, task: &Task) {
-        if let Some((places, bytes)) = self.shares.get_mut(&from) {
-            (*places, *bytes) = (*places - 1, *bytes - task.size());
-            if *places == 0 {
-                self.shares.remove(&from);
-            }
-        }
     }
 
     /// A scheduler says that it still wants the work, or asks what came of it.
@@ -370,7 +342,7 @@ impl Executor {
         }
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
-            self.waiting.entry(work.from).or_default().push_back(id);
+            self.turns.wait(work.from, id);
             return self.start_waiting(now, members, out);
         }
         let hints = with(&work.hints, work.from);
@@ -391,7 +363,7 @@ impl Executor {
                     self.ready.pop_first();
                 }
                 self.ready.insert(work.task.function);
-                self.waiting.entry(work.from).or_default().push_back(id);
+                self.turns.wait(work.from, id);
                 self.start_waiting(now, members, out);
             }
         }
@@ -401,11 +373,11 @@ impl Executor {
     /// is next and needs more memory than is free is waited for, or small work would pass it for ever.
     fn start_waiting(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         let offers = members.config.offers;
-        while let Some((from, id)) = self.next_to_start() {
+        while let Some((from, id)) = self.turns.next() {
             let Some(work) = self.works.get_mut(&id) else { return };
             let Stage::Waiting { function, usage } = &work.stage else { return };
             if work.deadline <= now {
-                self.unqueue(from, id);
+                self.turns.forget(from, id);
                 let failure = Failure::DeadlineExceeded { stage: WAITING.to_string() };
                 self.end(now, id, Err(failure), out);
                 continue;
@@ -422,25 +394,7 @@ impl Executor {
                 work.stage = Stage::Running { function: function.clone(), usage };
                 out.push(Output::Start { ticket: Ticket::Work(id), function, task: work.task.clone(), subject: work.from });
             }
-            self.unqueue(from, id);
-            self.started = Some(from);
-        }
-    }
-
-    /// Whose turn it is, and its first piece of work.
-    fn next_to_start(&self) -> Option<(NodeId, u64)> {
-        let after = self.started.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.waiting.range((after, Bound::Unbounded)).next().or_else(|| self.waiting.first_key_value());
-        next.and_then(|(from, works)| Some((*from, *works.front()?)))
-    }
-
-    /// A piece of work does not wait for its turn any more.
-    fn unqueue(&mut self, from: NodeId, id: u64) {
-        if let Some(works) = self.waiting.get_mut(&from) {
-            works.retain(|other| *other != id);
-            if works.is_empty() {
-                self.waiting.remove(&from);
-            }
+            self.turns.start(from, id);
         }
     }
 
@@ -462,7 +416,7 @@ impl Executor {
         match exit {
             _ if !work.wanted => {
                 if let Some(work) = self.works.remove(&id) {
-                    self.leave(work.from, &work.task);
+                    self.turns.leave(work.from, &work.task);
                 }
             }
             Ok(exit) => {
@@ -532,7 +486,7 @@ impl Executor {
         // Outcomes are small and many are kept; tasks may be large.
         let (from, args) = (work.from, core::mem::take(&mut work.task.args));
         let task = Task { args, ..work.task.clone() };
-        self.leave(from, &task);
+        self.turns.leave(from, &task);
         self.timers.set(id, now + OUTCOME_KEPT);
         self.done.push_back(id);
         if self.done.len() > OUTCOMES_MAX
@@ -553,7 +507,7 @@ impl Executor {
         self.timers.clear(id);
         // What was told to stop has its place until it does.
         if !matches!(work.stage, Stage::Done { .. } | Stage::Running { .. }) {
-            self.leave(work.from, &work.task);
+            self.turns.leave(work.from, &work.task);
         }
         match work.stage {
             Stage::Done { .. } => self.done.retain(|other| *other != id),
@@ -562,7 +516,7 @@ impl Executor {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
                 self.works.insert(id, Work { stage: Stage::Running { function, usage }, wanted: false, ..work });
             }
-            Stage::Waiting { .. } => self.unqueue(work.from, id),
+            Stage::Waiting { .. } => self.turns.forget(work.from, id),
             Stage::Naming { .. }
             | Stage::Recalling { .. }
             | Stage::Intending { .. }

@@ -32,6 +32,7 @@ pub mod queue;
 mod pace;
 pub mod scheduler;
 pub mod effects;
+pub mod turns;
 pub mod executor;
 mod plan;
 pub mod runner;
