@@ -19,10 +19,11 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use timerose_core::failure::Failure;
 use timerose_core::io::{self, Input, Output};
 use timerose_core::job::{JobDone, JobProgress};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::config::StartError;
 use crate::ports::ApiPorts;
@@ -30,6 +31,10 @@ use error::ApiError;
 
 /// The longest JSON body, in bytes: a call with its inline arguments in base64.
 const BODY_MAX: usize = 4 << 20;
+/// Bytes of bodies that are read at the same time; further ones wait.
+const BODIES_MAX: usize = 64 << 20;
+/// How long a body may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Progress reports of one job that wait for its reader; further ones are left out.
 const PROGRESS_QUEUE: usize = 16;
 
@@ -38,6 +43,8 @@ const PROGRESS_QUEUE: usize = 16;
 struct Api {
     ports: ApiPorts,
     pending: Arc<Pending>,
+    /// Room for bodies that are being read, in KiB.
+    bodies_kib: Arc<Semaphore>,
 }
 
 /// Requests that the core has not answered.
@@ -60,7 +67,8 @@ pub(crate) async fn serve(addr: SocketAddr, ports: ApiPorts, outputs: mpsc::Rece
     let fail = |e: std::io::Error| StartError::Listen { addr: addr.to_string(), why: e.to_string() };
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    let api = Api { ports, pending: Arc::default() };
+    let bodies_kib = Arc::new(Semaphore::new(BODIES_MAX / 1024));
+    let api = Api { ports, pending: Arc::default(), bodies_kib };
     tokio::spawn(answer(api.pending.clone(), outputs));
     let router = router(api);
     tokio::spawn(async move {
