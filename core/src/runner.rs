@@ -345,7 +345,6 @@ impl Runner {
     }
 
     /// Gives an executor the next task of a job, if there is one for it and it has room.
-    #[expect(clippy::too_many_arguments, reason = "the machines around it are handed through")]
     fn begin_task(
         &mut self,
         now: Instant,
