@@ -87,10 +87,13 @@ fn more_work_than_there_is_room_for_is_seen() {
     fires(law(), &[start(1, 10), start(1, 10)], "twice");
 }
 
+/// The node and the client of a party.
+type Party = fn(u64) -> (usize, u64);
+
 #[test]
 fn an_unfair_share_is_seen() {
     // Two parties of 300 calls each; of ten results the second has so many.
-    let play = |party: fn(u64) -> (usize, u64), share: u64| {
+    let play = |party: Party, share: u64| {
         let call = |request: u64| {
             let (node, client) = party(request % 2);
             called(Asked { node, client, ..asked(request) })
@@ -101,8 +104,8 @@ fn an_unfair_share_is_seen() {
         });
         (0..600).map(call).chain(answers).collect::<Vec<Fact>>()
     };
-    let (nodes, clients): (fn(u64) -> (usize, u64), fn(u64) -> (usize, u64)) =
-        (|party| (party as usize, 1), |party| (1, party + 1));
+    let nodes: Party = |party| (party as usize, 1);
+    let clients: Party = |party| (1, party + 1);
     for parties in [nodes, clients] {
         holds(Fair::default(), &play(parties, 4));
         fires(Fair::default(), &play(parties, 3), "should have 80");
