@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::cell::RefCell;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ const BUSY_WAIT: Duration = Duration::from_secs(20);
 /// The longest line of an event stream, in bytes.
 const EVENT_MAX: u64 = 16 << 20;
 
+/// How long a request without a time-out of its own comes back to a mesh that is overloaded.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Nodes that a request may go on through when its own goes away.
 const FAILOVERS_MAX: usize = 8;
 
@@ -107,12 +110,19 @@ impl Client {
 
     /// Sends JSON and waits for JSON.
     pub fn post(&self, path: &str, body: &Value, repeat: Repeat) -> Result<Value, CliError> {
-        self.ask(repeat, |base| self.post_at(base, path, body))
+        patiently(body, |body| self.ask(repeat, |base| self.post_at(base, path, body)))
     }
 
     /// Sends JSON to one node and waits for JSON.
     pub fn post_at(&self, base: &str, path: &str, body: &Value) -> Result<Value, Trouble> {
-        json(self.agent.post(format!("{base}{path}")).header("content-type", "application/json").send(body.to_string()))
+        json(self.send(base, path, body))
+    }
+
+    fn send(&self, base: &str, path: &str, body: &Value) -> Result<Response<Body>, ureq::Error> {
+        // The commands of one shell or script are one client: a loop of theirs leaves room for others.
+        let client = std::os::unix::process::parent_id().to_string();
+        let request = self.agent.post(format!("{base}{path}")).header("timerose-client", client);
+        request.header("content-type", "application/json").send(body.to_string())
     }
 
     /// Opens a file's bytes.
@@ -132,10 +142,7 @@ impl Client {
         repeat: Repeat,
         mut news: impl FnMut(&str, &Value),
     ) -> Result<Value, CliError> {
-        self.ask(repeat, |base| {
-            let request = self.agent.post(format!("{base}{path}")).header("content-type", "application/json");
-            events(request.send(body.to_string()).map_err(gone)?, &mut news)
-        })
+        patiently(body, |body| self.ask(repeat, |base| events(self.send(base, path, body).map_err(gone)?, &mut news)))
     }
 
     /// Sends bytes and waits for JSON.
@@ -190,6 +197,36 @@ impl Client {
         }
         self.bases().into_iter().find(|base| !lost.contains(base))
     }
+}
+
+/// Tries `body` until the mesh takes it: where it is overloaded, that is when it says so, as long as that can be in time.
+fn patiently(body: &Value, mut attempt: impl FnMut(&Value) -> Result<Value, CliError>) -> Result<Value, CliError> {
+    let (begin, mut body) = (Instant::now(), body.clone());
+    let given = body["timeout_ms"].as_u64().map(Duration::from_millis);
+    loop {
+        let refused = match attempt(&body) {
+            Err(error) if error.retry_after.is_some() => error,
+            other => return other,
+        };
+        let told = refused.retry_after.unwrap_or_default();
+        // Those who were refused together do not come back together.
+        let pause = told + told.mul_f64(0.5 * random());
+        let left = |limit: Duration| limit.saturating_sub(begin.elapsed());
+        if pause >= left(given.unwrap_or(PATIENCE)) {
+            return Err(refused);
+        }
+        say(&format!("the mesh is overloaded: trying again in {} ms", pause.as_millis()));
+        std::thread::sleep(pause);
+        if let Some(limit) = given {
+            body["timeout_ms"] = (left(limit).as_millis() as u64).into();
+        }
+    }
+}
+
+/// Somewhere between 0 and 1.
+fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    bits as f64 / u64::MAX as f64
 }
 
 fn base(addr: String) -> String {

@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 use timerose_core::failure::Failure;
 
 use crate::text::plain;
@@ -20,17 +21,24 @@ pub struct CliError {
     pub message: String,
     /// What to do.
     pub hint: String,
+    /// When the node that refused wants to be asked again.
+    pub retry_after: Option<Duration>,
 }
 
 impl CliError {
     /// The command makes no sense.
     pub fn usage(message: impl Display, hint: impl Display) -> CliError {
-        CliError { code: "Usage".into(), message: message.to_string(), hint: hint.to_string() }
+        CliError { code: "Usage".into(), message: message.to_string(), hint: hint.to_string(), retry_after: None }
+    }
+
+    /// The same under another code.
+    pub fn with_code(self, code: &str) -> CliError {
+        CliError { code: code.into(), ..self }
     }
 
     /// This machine did not do its part.
     pub fn io(what: impl Display, error: impl Display) -> CliError {
-        CliError { code: "Io".into(), message: format!("{what}: {error}"), hint: "check the path and its permissions".into() }
+        CliError { code: "Io".into(), ..CliError::usage(format!("{what}: {error}"), "check the path and its permissions") }
     }
 
     /// Stdout could not be written: closed by its reader (`| head`), or broken.
@@ -44,19 +52,20 @@ impl CliError {
 
     /// A node did not answer, or not as it should.
     pub fn unavailable(message: impl Display, hint: impl Display) -> CliError {
-        CliError { code: "Unavailable".into(), message: message.to_string(), hint: hint.to_string() }
+        CliError { code: "Unavailable".into(), ..CliError::usage(message, hint) }
     }
 
     /// Work with effects was lost on the way.
     pub fn may_have_run(what: impl Into<String>) -> CliError {
         let lost = Failure::MayHaveRun { what: what.into() };
-        CliError { code: lost.code().into(), message: lost.to_string(), hint: lost.hint() }
+        CliError { code: lost.code().into(), ..CliError::usage(&lost, lost.hint()) }
     }
 
     /// A node's own error, as its API gives it.
     pub fn from_api(body: &Value) -> CliError {
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_string();
-        CliError { code: text("code"), message: text("message"), hint: text("hint") }
+        let retry_after = body["retry_after_ms"].as_u64().map(Duration::from_millis);
+        CliError { code: text("code"), message: text("message"), hint: text("hint"), retry_after }
     }
 
     /// Says it on stderr and gives the exit code; docs/errors.md lists both.

@@ -78,6 +78,7 @@ impl Exchange {
             max_frame: wire::MAX_MESSAGE,
             max_inbound_streams: MAX_INBOUND_STREAMS,
             queue: QUEUE,
+            events: QUEUE,
         };
         let (behaviour, sender, frames) = frames::new(config, Arc::new(wire::Bitswap));
         let (commands, requests) = mpsc::channel(MAX_COMMANDS);

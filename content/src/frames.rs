@@ -21,7 +21,7 @@ use libp2p::{PeerId, StreamProtocol};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
 /// What a protocol does with its frames. Runs on the connection's own task, so it must not block for long.
@@ -46,8 +46,31 @@ pub struct Config {
     pub max_frame: usize,
     /// Streams that a peer may have open to us on one connection. One more is reset and reported.
     pub max_inbound_streams: usize,
-    /// Frames that may wait for one peer, and events that may wait for the receiver. When full: [`SendError::Full`], and reading stops.
+    /// Frames that may wait for one peer; together they hold at most 8 MiB, or four of the largest. When full: [`SendError::Full`].
     pub queue: usize,
+    /// Events that may wait for the receiver. When full, reading stops.
+    pub events: usize,
+}
+
+impl Config {
+    /// KiB of frames that may wait for one peer.
+    fn room_kib(&self) -> usize {
+        (LINE_BYTES / 1024).max(4 * kib_of(self.max_frame) as usize)
+    }
+}
+
+/// Bytes of frames that may wait for one peer, if the largest are not larger than a quarter of it.
+const LINE_BYTES: usize = 8 << 20;
+
+/// What a frame of so many bytes takes of the room.
+fn kib_of(bytes: usize) -> u32 {
+    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
+}
+
+/// A frame that waits for its peer, and the room that it takes.
+struct Queued {
+    frame: Bytes,
+    _room: OwnedSemaphorePermit,
 }
 
 /// What happens on the protocol.
@@ -108,7 +131,8 @@ pub enum SendError {
 /// One connection of a peer, as the senders see it.
 struct Line {
     connection: ConnectionId,
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
     heard: Arc<Heard>,
 }
 
@@ -139,7 +163,9 @@ pub struct Sender(Arc<Routes>);
 impl Sender {
     /// Queues a frame without waiting.
     pub fn try_send(&self, peer: &PeerId, frame: Bytes) -> Result<(), SendError> {
-        self.line(peer, &frame)?.try_send(frame).map_err(|e| match e {
+        let (queue, room) = self.line(peer, &frame)?;
+        let _room = room.try_acquire_many_owned(kib_of(frame.len())).map_err(|_| SendError::Full)?;
+        queue.try_send(Queued { frame, _room }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => SendError::Full,
             mpsc::error::TrySendError::Closed(_) => SendError::NotConnected,
         })
@@ -147,8 +173,10 @@ impl Sender {
 
     /// Queues a frame, waiting for room. Never fails with [`SendError::Full`].
     pub async fn send(&self, peer: &PeerId, frame: Bytes) -> Result<(), SendError> {
-        let line = self.line(peer, &frame)?;
-        line.send(frame).await.map_err(|_| SendError::NotConnected)
+        let (queue, room) = self.line(peer, &frame)?;
+        // A peer that goes lets go of what waited for it, and of its room.
+        let _room = room.acquire_many_owned(kib_of(frame.len())).await.map_err(|_| SendError::NotConnected)?;
+        queue.send(Queued { frame, _room }).await.map_err(|_| SendError::NotConnected)
     }
 
     /// Closes every connection to a peer.
@@ -164,19 +192,19 @@ impl Sender {
         self.0.peers.lock().get(peer)?.iter().filter_map(|line| *line.heard.0.lock()).max()
     }
 
-    fn line(&self, peer: &PeerId, frame: &Bytes) -> Result<mpsc::Sender<Bytes>, SendError> {
+    fn line(&self, peer: &PeerId, frame: &Bytes) -> Result<(mpsc::Sender<Queued>, Arc<Semaphore>), SendError> {
         if frame.len() > self.0.max_frame {
             return Err(SendError::TooLarge);
         }
         let peers = self.0.peers.lock();
         let line = peers.get(peer).and_then(|lines| lines.first()).ok_or(SendError::NotConnected)?;
-        Ok(line.queue.clone())
+        Ok((line.queue.clone(), line.room.clone()))
     }
 }
 
 /// Makes the protocol: its behaviour goes into a swarm, frames go out through the sender, and what comes in is received.
 pub fn new<C: Codec>(config: Config, codec: Arc<C>) -> (Behaviour<C>, Sender, mpsc::Receiver<Event<C::In>>) {
-    let (events, receiver) = mpsc::channel(config.queue);
+    let (events, receiver) = mpsc::channel(config.events);
     let routes = Arc::new(Routes {
         max_frame: config.max_frame,
         peers: Mutex::default(),

@@ -9,15 +9,22 @@ use cid::Cid;
 
 use crate::failure::Failure;
 use crate::function::{Determinism, Function};
-use crate::id::{Instant, MILLISECOND, NodeId};
-use crate::io::{Answer, Request};
+use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
+use crate::io::{Answer, Here, Request};
 use crate::membership::Membership;
 use crate::memo::takes_part;
 use crate::message::{HINTS_MAX, Message, Nack};
+use crate::placement::Candidate;
 use crate::task::{Done, Task};
 
 /// Losses (a dead executor, silence) before a call fails.
 const LOSSES_MAX: u32 = 5;
+/// What an argument of unknown size counts for in the ranking, in bytes: a chunk of a file.
+const UNKNOWN_SIZE: u64 = 256 * 1024;
+/// The most that a peer's word on a size counts for, in bytes: far more than one fetch may bring.
+const SIZE_MAX: u64 = 1 << 40;
+/// How long a young node looks for a first executor before it says that there is none.
+const NOBODY_WAIT: Instant = 2 * SECOND;
 /// Refusals in a row before a call is queued.
 const REDIRECTS_MAX: u32 = 2;
 
@@ -43,16 +50,29 @@ pub struct Call {
     pub deadline: Instant,
     /// Where it should go first, if somebody knows better than the ranking.
     pub target: Option<NodeId>,
-    /// Who holds the arguments, where that is known; `None`: ask.
-    pub holders: Option<Vec<NodeId>>,
+    /// Bytes of the arguments that each node holds, where that is known; `None`: ask.
+    pub held: Option<BTreeMap<NodeId, u64>>,
     /// Bytes of the arguments that are addressed by CID, where that is known.
     pub bytes: u64,
+    /// Who shares a turn with it.
+    pub client: Client,
     /// Whether the result of an equal task will do.
     pub memo: bool,
     /// Whether an earlier life of this node may have made it.
     pub again: bool,
     /// Its memo key, where it is known that nothing is remembered here under it.
     pub new: Option<Cid>,
+}
+
+/// Whose calls share a turn: while calls wait for an executor, each client has its turn, however many calls it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Client {
+    /// A user of this node, by the number that the API gives.
+    User(u64),
+    /// Whoever left calls here and does not wait for them: together.
+    Detached,
+    /// A job of this node.
+    Job(u64),
 }
 
 /// A call that ended.
@@ -74,7 +94,7 @@ pub(crate) enum Phase {
     /// An equal call is under way.
     Joined,
     /// Executors are being asked what they hold.
-    Locating { asked: BTreeMap<u64, NodeId> },
+    Locating(Search),
     /// No executor has room; not before `from`.
     Queued { from: Instant },
     /// An executor was asked.
@@ -83,12 +103,47 @@ pub(crate) enum Phase {
     Granted { node: NodeId, lease: u64, heard: Instant },
 }
 
+/// The search for a call's arguments: who was asked, and what lies where as far as was answered.
+#[derive(Debug, Default)]
+pub(crate) struct Search {
+    /// Questions that are open, by number.
+    pub asked: BTreeMap<u64, NodeId>,
+    sizes: Vec<u64>,
+    bits: Vec<(NodeId, Vec<u8>)>,
+}
+
+impl Search {
+    /// A node says which arguments it holds, and how long they are.
+    pub fn add(&mut self, node: NodeId, here: &Here) {
+        self.sizes.resize(self.sizes.len().max(here.sizes.len()), 0);
+        for (known, size) in self.sizes.iter_mut().zip(&here.sizes) {
+            *known = (*size).min(SIZE_MAX).max(*known);
+        }
+        self.bits.push((node, here.bits.clone()));
+    }
+
+    /// The bytes of all `count` arguments, and those that each node holds.
+    pub fn sum(&self, count: usize) -> (u64, BTreeMap<NodeId, u64>) {
+        let size = |i: usize| self.sizes.get(i).copied().filter(|size| *size > 0).unwrap_or(UNKNOWN_SIZE);
+        let mut held = BTreeMap::new();
+        for (node, bits) in &self.bits {
+            let bytes: u64 = (0..count).filter(|i| is_set(bits, *i)).map(size).sum();
+            if bytes > 0 {
+                held.insert(*node, bytes);
+            }
+        }
+        ((0..count).map(size).sum(), held)
+    }
+}
+
 /// A call under way.
 #[derive(Debug)]
 pub(crate) struct State {
     pub call: Call,
     pub phase: Phase,
     pub submitted: Instant,
+    /// Since when it waits for an executor that is full and near its data, though another has room.
+    pub waits_near: Option<Instant>,
     pub claims: u32,
     pub redirects: u32,
     pub losses: u32,
@@ -109,6 +164,7 @@ impl State {
             call,
             phase: Phase::Loading,
             submitted,
+            waits_near: None,
             claims: 0,
             redirects: 0,
             losses: 0,
@@ -126,7 +182,7 @@ impl State {
 
     /// The claim of a call for `node`.
     pub fn claim(&self, now: Instant, lease: u64, node: NodeId, me: NodeId) -> Message {
-        let mut hints: Vec<NodeId> = self.call.holders.iter().flatten().copied().filter(|h| *h != node).collect();
+        let mut hints: Vec<NodeId> = self.call.held.iter().flatten().map(|(h, _)| *h).filter(|h| *h != node).collect();
         hints.truncate(HINTS_MAX - 1);
         if node != me && !hints.contains(&me) {
             hints.push(me);
@@ -184,20 +240,54 @@ impl State {
         Ok(Answer { done, executor: answer.executor, claims: 0, total_us })
     }
 
-    /// A full executor is passed over; after some of them the call pauses.
-    pub fn redirected(&mut self, from: NodeId, rest: Instant) -> Instant {
-        self.passed.insert(from);
+    /// An executor was full. Says whether the call pauses: it does after some of them.
+    pub fn redirected(&mut self) -> bool {
         self.redirects += 1;
         if self.redirects <= REDIRECTS_MAX {
-            return 0;
+            return false;
         }
         self.redirects = 0;
         self.passed.clear();
-        rest
+        true
+    }
+
+    /// What becomes of a call that finds no executor open: it waits for the first executor of a young mesh until then, it
+    /// waits for one to have room, or it fails.
+    pub fn stuck(&mut self, now: Instant, engine: &str, members: &Membership) -> Result<Option<Instant>, Failure> {
+        let mut all = members.executors(engine).peekable();
+        let nobody = all.peek().is_none();
+        let until = self.submitted + NOBODY_WAIT;
+        if nobody && now < until {
+            return Ok(Some(until));
+        }
+        if nobody || all.all(|(node, _)| self.refused.contains_key(node)) {
+            return Err(self.nobody(engine, members));
+        }
+        // Whoever was passed over in this round may be asked in the next.
+        self.passed.clear();
+        self.redirects = 0;
+        Ok(None)
+    }
+
+    /// Until when it waits for an executor that is full and yet better than one with room: no longer than it would take there,
+    /// so that a wrong guess costs at most twice the right one, and nobody waits for ever.
+    pub fn waits_until(&mut self, now: Instant, near: &Candidate, there: &Candidate) -> Option<Instant> {
+        let until = self.waits_near.get_or_insert(now).saturating_add(there.cost_us());
+        let look = if near.rest_us > 0 { until.min(now + near.rest_us) } else { until };
+        (now < until).then_some(look)
+    }
+
+    /// Exchanges the users of two equal calls: what was done for the one goes on for the other.
+    pub fn swap_users(&mut self, other: &mut State) {
+        use core::mem::swap;
+        swap(&mut self.call.origin, &mut other.call.origin);
+        swap(&mut self.call.client, &mut other.call.client);
+        swap(&mut self.call.deadline, &mut other.call.deadline);
+        swap(&mut self.submitted, &mut other.submitted);
     }
 
     /// Why nobody may be asked: nobody is there, or everybody refuses.
-    pub fn nobody(&mut self, engine: &str, members: &Membership) -> Failure {
+    fn nobody(&mut self, engine: &str, members: &Membership) -> Failure {
         let denied = self.refused.iter().find(|(_, why)| **why == Nack::Denied);
         match (denied, self.last.take()) {
             (Some((node, _)), _) => Failure::Denied {
@@ -214,7 +304,7 @@ impl State {
         match &self.phase {
             Phase::Loading | Phase::Recalling => "loading the function".into(),
             Phase::Joined => "waiting for an equal call".into(),
-            Phase::Locating { .. } => "locating the arguments".into(),
+            Phase::Locating(_) => "locating the arguments".into(),
             Phase::Queued { .. } => "waiting for an executor".into(),
             Phase::Claimed { node, .. } => format!("claiming {node}"),
             Phase::Granted { node, .. } => format!("running on {node}"),
@@ -222,9 +312,9 @@ impl State {
     }
 }
 
-/// Whether the first `count` bits are set.
-pub(crate) fn all_set(bits: &[u8], count: usize) -> bool {
-    (0..count).all(|i| bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1))
+/// Whether a bit is set.
+pub(crate) fn is_set(bits: &[u8], i: usize) -> bool {
+    bits.get(i / 8).is_some_and(|byte| byte >> (i % 8) & 1 == 1)
 }
 
 /// An executor's failure as its caller tells it: the executor may notice a deadline first, and does not name itself.

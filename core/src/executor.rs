@@ -2,8 +2,8 @@
 //!
 //! A piece of work goes through `Loading → Fetching → Waiting → Running → Done`; one with effects is named after loading,
 //! noted before running (`Intending`), has its receipt signed, and is noted again before its end is told (`Noting`). It is
-//! admitted while fewer
-//! than three a slot are under way; it runs when a slot and its memory are free. The lease is between this node and the
+//! admitted while fewer than three a slot are under way, or its scheduler has less than its share of them; it runs when a
+//! slot and its memory are free, and schedulers take turns. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +26,7 @@ use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
 use crate::task::{Done, Outcome, Task, Usage};
 use crate::timers::Timers;
+use crate::turns::Turns;
 
 /// How long work goes on without a word from its scheduler: three missed renewals.
 const LEASE_SILENCE: Instant = 15 * SECOND;
@@ -35,6 +36,9 @@ const OUTCOME_KEPT: Instant = 30 * SECOND;
 const OUTCOMES_MAX: usize = 4096;
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
+
+/// What work does that is ready and has no slot.
+const WAITING: &str = "waiting for a slot";
 
 #[derive(Debug)]
 enum Stage {
@@ -95,7 +99,7 @@ pub struct Claim {
 pub struct Executor {
     works: BTreeMap<u64, Work>,
     by_lease: BTreeMap<(NodeId, u64), u64>,
-    waiting: VecDeque<u64>,
+    turns: Turns,
     done: VecDeque<u64>,
     running: Resources,
     functions: BTreeMap<Cid, Arc<Function>>,
@@ -113,7 +117,7 @@ impl Default for Executor {
         Executor {
             works: BTreeMap::new(),
             by_lease: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            turns: Turns::default(),
             done: VecDeque::new(),
             running: Resources::default(),
             functions: BTreeMap::new(),
@@ -129,15 +133,16 @@ impl Default for Executor {
 impl Executor {
     /// Slots in use, and work that was admitted and has not ended.
     pub fn load(&self) -> (u32, u32) {
-        (self.running.slots, self.admitted() as u32)
+        (self.running.slots, self.turns.admitted() as u32)
     }
 
     /// What is under way, by table: all zero when there is no work and all outcomes are received or expired.
-    pub fn residue(&self) -> [(&'static str, usize); 7] {
+    pub fn residue(&self) -> [(&'static str, usize); 8] {
         [
             ("work", self.works.len()),
             ("work by lease", self.by_lease.len()),
-            ("work waiting", self.waiting.len()),
+            ("work waiting", self.turns.waiting()),
+            ("schedulers with work", self.turns.schedulers()),
             ("outcomes", self.done.len()),
             ("slots used", self.running.slots as usize),
             ("work timers", usize::from(self.timers.next().is_some())),
@@ -161,7 +166,7 @@ impl Executor {
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
-        if let Err(reason) = self.admit(from, members) {
+        if let Err(reason) = self.admit(from, task.size(), members) {
             return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } });
         }
         self.next += 1;
@@ -171,6 +176,7 @@ impl Executor {
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let stage = Stage::Loading;
         let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
+        self.turns.enter(from, &work.task);
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -181,7 +187,7 @@ impl Executor {
         }
     }
 
-    fn admit(&self, from: NodeId, members: &Membership) -> Result<(), Nack> {
+    fn admit(&self, from: NodeId, bytes: usize, members: &Membership) -> Result<(), Nack> {
         let config = &members.config;
         if !members.trusts(&from) {
             return Err(Nack::Denied);
@@ -189,16 +195,12 @@ impl Executor {
         if !config.roles.contains(&Role::Executor) {
             return Err(Nack::Unsuitable);
         }
-        let room = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
-        if self.admitted() >= room {
-            let ahead = self.admitted() as u64 / u64::from(config.offers.slots.max(1));
+        let places = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
+        if !self.turns.admits(from, bytes, places) {
+            let ahead = self.turns.admitted() as u64 / u64::from(config.offers.slots.max(1));
             return Err(Nack::Busy { retry_after_ms: (ahead.saturating_mul(self.run_us) / MILLISECOND).clamp(1, 10_000) });
         }
         Ok(())
-    }
-
-    fn admitted(&self) -> usize {
-        self.works.len() - self.done.len()
     }
 
     /// A scheduler says that it still wants the work, or asks what came of it.
@@ -299,7 +301,7 @@ impl Executor {
             (Stage::Intending { .. }, Err(failure)) => {
                 self.stand_down(id, out);
                 self.end(now, id, Err(failure), out);
-                self.start_waiting(members, out);
+                self.start_waiting(now, members, out);
             }
             (Stage::Noting { outcome }, persisted) => {
                 let outcome = outcome.clone();
@@ -347,8 +349,8 @@ impl Executor {
         }
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
-            self.waiting.push_back(id);
-            return self.start_waiting(members, out);
+            self.turns.wait(work.from, id);
+            return self.start_waiting(now, members, out);
         }
         let hints = with(&work.hints, work.from);
         work.stage = Stage::Fetching { function, since: now };
@@ -368,36 +370,37 @@ impl Executor {
                     self.ready.pop_first();
                 }
                 self.ready.insert(work.task.function);
-                self.waiting.push_back(id);
-                self.start_waiting(members, out);
+                self.turns.wait(work.from, id);
+                self.start_waiting(now, members, out);
             }
         }
     }
 
-    /// Starts what waits, in order of arrival, as far as there is room.
-    fn start_waiting(&mut self, members: &Membership, out: &mut Vec<Output>) {
+    /// Starts what waits as far as there is room: schedulers take turns, and the work of each starts in order of arrival. What
+    /// is next and needs more memory than is free is waited for, or small work would pass it for ever.
+    fn start_waiting(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         let offers = members.config.offers;
-        while let Some(&id) = self.waiting.front() {
-            let Some(work) = self.works.get_mut(&id) else {
-                self.waiting.pop_front();
+        while let Some((from, id)) = self.turns.next() {
+            let Some(work) = self.works.get_mut(&id) else { return };
+            let Stage::Waiting { function, usage } = &work.stage else { return };
+            if work.deadline <= now {
+                self.turns.forget(from, id);
+                let failure = Failure::DeadlineExceeded { stage: WAITING.to_string() };
+                self.end(now, id, Err(failure), out);
                 continue;
-            };
-            let Stage::Waiting { function, usage } = &work.stage else {
-                self.waiting.pop_front();
-                continue;
-            };
+            }
             if !offers.less(&self.running).covers(&function.demand()) {
                 return;
             }
-            self.waiting.pop_front();
             self.running = self.running.plus(&function.demand());
             let (function, usage) = (function.clone(), *usage);
             if let Some((task, at_ms)) = work.effect {
                 work.stage = Stage::Intending { function, usage };
                 self.effects.intend(id, at_ms, task, out);
-                continue;
+            } else {
+                work.start(id, function, usage, out);
             }
-            work.start(id, function, usage, out);
+            self.turns.start(from, id);
         }
     }
 
@@ -408,12 +411,14 @@ impl Executor {
         let Stage::Running { function } = &work.stage else { return };
         self.running = self.running.less(&function.demand());
         let run_us = exit.as_ref().map_or(0, |exit| exit.done.usage.run_us);
-        self.run_us = self.run_us - self.run_us / 8 + run_us / 8;
         match exit {
             _ if !work.wanted => {
-                self.works.remove(&id);
+                if let Some(work) = self.works.remove(&id) {
+                    self.turns.leave(work.from, &work.task);
+                }
             }
             Ok(Exit { done, mut statement }) => {
+                self.run_us = self.run_us - self.run_us / 8 + run_us / 8;
                 judge(&mut statement, takes_part(function, &work.task), work.keep, run_us);
                 let urgent = function.determinism == Determinism::Effects;
                 if urgent {
@@ -425,7 +430,7 @@ impl Executor {
             }
             Err(failure) => self.conclude(now, id, Err(failure), out),
         }
-        self.start_waiting(members, out);
+        self.start_waiting(now, members, out);
     }
 
     /// Receipts are signed: work that waited for that is done.
@@ -461,6 +466,10 @@ impl Executor {
         }
         out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
         work.stage = Stage::Done { outcome };
+        // Outcomes are small and many are kept; tasks may be large.
+        let (from, args) = (work.from, core::mem::take(&mut work.task.args));
+        let task = Task { args, ..work.task.clone() };
+        self.turns.leave(from, &task);
         self.timers.set(id, now + OUTCOME_KEPT);
         self.done.push_back(id);
         if self.done.len() > OUTCOMES_MAX
@@ -479,6 +488,10 @@ impl Executor {
         }
         self.by_lease.remove(&(work.from, work.lease));
         self.timers.clear(id);
+        // What was told to stop has its place until it does.
+        if !matches!(work.stage, Stage::Done { .. } | Stage::Running { .. }) {
+            self.turns.leave(work.from, &work.task);
+        }
         match work.stage {
             Stage::Done { .. } => self.done.retain(|other| *other != id),
             Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
@@ -486,7 +499,7 @@ impl Executor {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
                 self.works.insert(id, Work { stage: Stage::Running { function }, wanted: false, ..work });
             }
-            Stage::Waiting { .. } => self.waiting.retain(|other| *other != id),
+            Stage::Waiting { .. } => self.turns.forget(work.from, id),
             Stage::Naming { .. }
             | Stage::Recalling { .. }
             | Stage::Intending { .. }
@@ -505,7 +518,7 @@ impl Executor {
                     continue;
                 }
                 Stage::Loading | Stage::Naming { .. } | Stage::Recalling { .. } | Stage::Fetching { .. } => "fetching",
-                Stage::Waiting { .. } | Stage::Intending { .. } => "waiting for a slot",
+                Stage::Waiting { .. } | Stage::Intending { .. } => WAITING,
                 Stage::Running { .. } | Stage::Signing { .. } | Stage::Noting { .. } => "running",
             };
             let late = work.deadline <= now;

@@ -76,6 +76,8 @@ pub enum Input {
         function: Option<Arc<Function>>,
         /// The task's memo key, where it is known that nothing is remembered here under it.
         new: Option<Cid>,
+        /// Who asks: calls of one client share a turn.
+        client: u64,
     },
     /// A user asks for receipts.
     Trace {
@@ -219,8 +221,8 @@ pub enum Input {
     Have {
         /// Who asked.
         ticket: Ticket,
-        /// One bit a CID, as in [`Message::Held`].
-        bits: Vec<u8>,
+        /// Which are here.
+        here: Here,
     },
     /// Answer to [`Output::Start`].
     Exited {
@@ -323,7 +325,7 @@ pub enum Output {
         /// A folder or a file.
         root: Cid,
     },
-    /// Say which blocks are here.
+    /// Say which blocks are here and, of at most [`crate::message::SIZES_MAX`], how long the files below them are.
     Have {
         /// Who asks.
         ticket: Ticket,
@@ -442,6 +444,16 @@ pub enum Output {
         /// Where they are durable; this node itself means: keep them. `None`: no store is left for this copy.
         at: Option<NodeId>,
     },
+}
+
+/// Which of some CIDs lie at a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// One bit a CID, as in [`Message::Held`].
+    #[serde(with = "serde_bytes")]
+    pub bits: Vec<u8>,
+    /// The lengths of the files of which those are the roots, as in [`Message::Held`].
+    pub sizes: Vec<u64>,
 }
 
 /// The result of a call.

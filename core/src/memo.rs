@@ -307,6 +307,11 @@ impl Joined {
         self.by_key.remove(key);
     }
 
+    /// The call that waits for `call`'s result and is next, if `call` is the one that runs.
+    pub fn heir(&self, key: &Cid, call: u64) -> Option<u64> {
+        self.by_key.get(key).filter(|calls| calls.first() == Some(&call)).and_then(|calls| calls.get(1)).copied()
+    }
+
     /// Whether a call is the one that runs.
     pub fn leads(&self, key: &Cid, call: u64) -> bool {
         self.by_key.get(key).and_then(|calls| calls.first()) == Some(&call)

@@ -1,4 +1,4 @@
-//! Plain values of a service mesh's data plane: so far the retry budget.
+//! Plain values of a service mesh's data plane: so far the retry budget, and shares of a bounded table.
 
 use crate::id::Instant;
 
@@ -36,10 +36,23 @@ impl Default for RetryBudget {
     }
 }
 
+/// Whether a table of `room` places, of which `taken` are, has one for a party that has `mine`. A full table has room still
+/// for whoever has less than its share, up to as many places again: one party alone may fill the table, and yet shuts nobody out.
+pub fn has_room(room: usize, taken: usize, mine: usize, parties: usize) -> bool {
+    taken < room || (mine < (room / parties.max(1)).max(1) && taken < room.saturating_mul(2))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::id::SECOND;
+
+    #[test]
+    fn a_full_table_has_room_for_whoever_has_less_than_its_share() {
+        assert!(has_room(10, 9, 9, 1) && !has_room(10, 10, 10, 1), "one alone has all of it, and no more");
+        assert!(has_room(10, 10, 0, 2) && has_room(10, 14, 4, 2) && !has_room(10, 15, 5, 2), "a second has its half");
+        assert!(has_room(10, 19, 0, 30) && !has_room(10, 20, 0, 30), "there is an end");
+    }
 
     #[test]
     fn a_spent_budget_refills_by_ten_a_second_and_by_calls() {

@@ -17,6 +17,8 @@ use crate::task::{Outcome, Task};
 pub const FRAME_MAX: usize = 512 * 1024;
 /// The most CIDs of one [`Message::Holds`] or [`Message::Hold`].
 pub const CIDS_MAX: usize = 4096;
+/// The most CIDs whose sizes are told in one [`Message::Held`]: a file's root has to be read for that.
+pub const SIZES_MAX: usize = 64;
 /// The most adverts of one frame.
 pub const ADVERTS_MAX: usize = 48;
 /// The most keys of one [`Message::Recall`], and the most receipts of one frame.
@@ -110,6 +112,9 @@ pub enum Message {
         query: u64,
         /// One bit a CID.
         bits: ByteBuf,
+        /// The lengths of the files of which these are the roots, in bytes, one a CID; 0 where that is not known. Empty where
+        /// more than [`SIZES_MAX`] were asked for.
+        sizes: Vec<u64>,
     },
     /// Have you receipts under these names: memo keys, results, TaskIds, or their own CIDs? Answered by [`Frame::Receipts`].
     Recall {
@@ -170,7 +175,7 @@ impl Frame {
             Frame::Message(Message::Recall { keys, .. }) => keys.len() <= KEYS_MAX,
             Frame::Message(Message::Claim { task, hints, .. }) => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Frame::Message(Message::Holds { cids, .. } | Message::Hold { cids, .. }) => cids.len() <= CIDS_MAX,
-            Frame::Message(Message::Held { bits, .. }) => bits.len() <= CIDS_MAX / 8,
+            Frame::Message(Message::Held { bits, sizes, .. }) => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
             Frame::Message(_) => true,
         }
     }

@@ -7,14 +7,14 @@ use cid::Cid;
 
 use crate::executor::{Claim, Executor};
 use crate::id::{Instant, MILLISECOND, NodeId, Now};
-use crate::io::{Input, Memo, Output, Ticket};
+use crate::io::{Here, Input, Memo, Output, Ticket};
 use crate::ledger::{Begin, Ledger, is_own};
 use crate::membership::{Membership, NodeConfig};
 use crate::memo::Memory;
 use crate::message::Message;
 use crate::promise::{Asked, JournalEntry};
 use crate::runner::{NewJob, Runner};
-use crate::scheduler::{Call, Origin, Scheduler};
+use crate::scheduler::{Call, Client, Origin, Scheduler};
 use crate::store::Store;
 use crate::trace::Traces;
 use crate::view::{MemberView, View};
@@ -147,11 +147,11 @@ impl Node {
         match input {
             Input::Tick => self.tick(now, out),
             Input::Restored { entries } => self.restored(now, entries, out),
-            Input::Submit { request, task, timeout_ms, memo, function, new } => {
+            Input::Submit { request, task, timeout_ms, memo, function, new, client } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
-                let origin = Origin::Request(request);
-                let (target, holders) = (None, None);
-                let call = Call { origin, task, function, deadline, target, holders, bytes: 0, memo, again: false, new };
+                let (origin, client) = (Origin::Request(request), Client::User(client));
+                let (target, held, bytes) = (None, None, 0);
+                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again: false, new };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
@@ -216,11 +216,11 @@ impl Node {
             Input::Fetched { ticket: Ticket::Keep(id), bytes } => self.ledger.kept(now, id, bytes, out),
             Input::Fetched { ticket: Ticket::Hold(from, batch), bytes } => self.store.held(from, batch, bytes, out),
             Input::Listed { ticket: Ticket::Job(id), files } => self.runner.listed(clock, id, files, members, out),
-            Input::Have { ticket: Ticket::Call(id), bits } => self.scheduler.have(clock, id, &bits, members, out),
-            Input::Have { ticket: Ticket::JobHave(query), bits } => {
-                self.runner.held(clock, members.config.me, query, &bits, members, out);
+            Input::Have { ticket: Ticket::Call(id), here } => self.scheduler.have(clock, id, &here, members, out),
+            Input::Have { ticket: Ticket::JobHave(query), here } => {
+                self.runner.held(clock, members.config.me, query, &here.bits, members, out);
             }
-            Input::Have { ticket: Ticket::Holds(from, query), bits } => self.store.answer(from, query, bits, out),
+            Input::Have { ticket: Ticket::Holds(from, query), here } => self.store.answer(from, query, here, out),
             Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
             Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
             Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
@@ -259,10 +259,11 @@ impl Node {
             Message::Outcome { lease, outcome } => self.scheduler.outcome(clock, from, lease, outcome, members, out),
             Message::Unknown { lease } => self.scheduler.unknown(clock, from, lease, members, out),
             Message::Holds { query, cids } => self.store.asked(from, query, cids, members, out),
-            Message::Held { query, bits } => {
-                let theirs = self.scheduler.held(clock, from, query, &bits, members, out);
+            Message::Held { query, bits, sizes } => {
+                let there = Here { bits: bits.into_vec(), sizes };
+                let theirs = self.scheduler.held(clock, from, query, &there, members, out);
                 if !theirs {
-                    self.runner.held(clock, from, query, &bits, members, out);
+                    self.runner.held(clock, from, query, &there.bits, members, out);
                 }
             }
             Message::Recall { query, keys } => self.memory.asked(from, query, keys, members, out),
@@ -312,9 +313,9 @@ impl Node {
         for Begin { request, handle, asked, deadline, again } in self.ledger.begin(now, out) {
             match asked {
                 Asked::Call { task, memo } => {
-                    let origin = Origin::Request(request);
-                    let (function, target, holders, new) = (None, None, None, None);
-                    let call = Call { origin, task, function, deadline, target, holders, bytes: 0, memo, again, new };
+                    let (origin, client, target, held, bytes) = (Origin::Request(request), Client::Detached, None, None, 0);
+                    let (function, new) = (None, None);
+                    let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new };
                     self.scheduler.submit(clock, call, &self.members, out);
                 }
                 Asked::Job { spec, locality, memo } => {
@@ -340,9 +341,8 @@ impl Node {
                     },
                 }
             }
-            if !self.runner.is_empty() {
-                self.runner.dispatch(clock, &self.members, &mut self.scheduler, out);
-            }
+            self.runner.dispatch(clock, &self.members, &mut self.scheduler, out);
+            self.scheduler.jobs_are_served(clock, &self.members, out);
             if !self.scheduler.has_settled() {
                 return;
             }

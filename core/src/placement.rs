@@ -13,33 +13,35 @@ pub struct Candidate {
     pub node: NodeId,
     /// Bytes of the arguments that it would have to fetch.
     pub missing: u64,
+    /// What a byte costs to bring there, in nanoseconds.
+    pub ns_per_byte: u64,
     /// Round trip from here, in microseconds.
     pub rtt_us: u64,
     /// Its slots.
     pub slots: u32,
-    /// Work of this scheduler that it has not ended.
-    pub in_flight: u32,
+    /// Work of this scheduler that stands before it there: what it has not ended and, where it has no room, what waits for it.
+    pub ahead: u32,
+    /// What a run of the function takes, in microseconds.
+    pub run_us: u64,
+    /// How long it does not want to be asked, in microseconds.
+    pub rest_us: u64,
+    /// Whether it may be asked now.
+    pub open: bool,
 }
-
-/// What a byte costs to move, in nanoseconds: 100 MB/s, the order of a good link between machines.
-const NS_PER_BYTE: u64 = 10;
-/// What one more task in front of a slot costs, in microseconds, before any run was measured.
-const WAIT_US: u64 = 5_000;
 
 impl Candidate {
     /// The expected time until the work starts there, in microseconds: fetching and the queue go on side by side.
     pub fn cost_us(&self) -> u64 {
-        let queue = (u64::from(self.in_flight) + 1).saturating_sub(u64::from(self.slots));
-        let wait = queue * WAIT_US / u64::from(self.slots.max(1));
-        let fetch = self.missing.saturating_mul(NS_PER_BYTE) / 1000;
-        self.rtt_us + wait.max(fetch)
+        let queue = (u64::from(self.ahead) + 1).saturating_sub(u64::from(self.slots));
+        let wait = queue.saturating_mul(self.run_us) / u64::from(self.slots.max(1));
+        let fetch = self.missing.saturating_mul(self.ns_per_byte) / 1000;
+        self.rtt_us.saturating_add(wait.max(self.rest_us).max(fetch))
     }
 }
 
-/// Candidates, the best first; equal ones in order of id, so that all nodes rank alike.
-pub fn rank(mut candidates: Vec<Candidate>) -> Vec<Candidate> {
-    candidates.sort_by_key(|c| (c.cost_us(), c.in_flight, c.node));
-    candidates
+/// The best candidate; of equal ones one that may be asked now, and then by id, so that all nodes rank alike.
+pub fn best<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
+    candidates.min_by_key(|c| (c.cost_us(), !c.open, c.ahead, c.node))
 }
 
 /// The nodes in the order in which `key` belongs to them: rendezvous hashing (Thaler and Ravishankar, 1998). When a node
@@ -63,25 +65,45 @@ mod tests {
     use crate::id::{RAW, cid_of};
 
     fn candidate(node: u8) -> Candidate {
-        Candidate { node: NodeId([node; 32]), missing: 0, rtt_us: 100, slots: 2, in_flight: 0 }
+        Candidate {
+            node: NodeId([node; 32]),
+            missing: 0,
+            ns_per_byte: 10,
+            rtt_us: 100,
+            slots: 2,
+            ahead: 0,
+            run_us: 5000,
+            rest_us: 0,
+            open: true,
+        }
     }
 
-    fn first(candidates: Vec<Candidate>) -> u8 {
-        rank(candidates)[0].node.0[0]
+    fn first(candidates: &[Candidate]) -> u8 {
+        best(candidates.iter()).expect("somebody").node.0[0]
     }
 
     #[test]
     fn data_draws_work_until_the_queue_there_costs_more_than_the_move() {
         let far = Candidate { missing: 10_000_000, ..candidate(1) };
-        assert_eq!(first(alloc::vec![far, candidate(2)]), 2);
-        let crowded = Candidate { in_flight: 200, ..candidate(2) };
-        assert_eq!(first(alloc::vec![far, crowded]), 1);
+        assert_eq!(first(&[far, candidate(2)]), 2);
+        assert_eq!(first(&[far, Candidate { ahead: 40, ..candidate(2) }]), 2);
+        assert_eq!(first(&[far, Candidate { ahead: 41, ..candidate(2) }]), 1);
+        assert_eq!(first(&[far, Candidate { ahead: 41, run_us: 500, ..candidate(2) }]), 2, "short runs wait on");
+        assert_eq!(first(&[Candidate { ns_per_byte: 9, ..far }, Candidate { ahead: 40, ..candidate(2) }]), 1, "a quicker link");
+        assert_eq!(first(&[far, Candidate { rest_us: 100_001, ..candidate(2) }]), 1);
     }
 
     #[test]
     fn the_nearest_of_equals_is_first() {
-        assert_eq!(first(alloc::vec![candidate(1), Candidate { rtt_us: 99, ..candidate(2) }]), 2);
-        assert_eq!(first(alloc::vec![candidate(2), candidate(1)]), 1, "order of id where all is equal");
+        assert_eq!(first(&[candidate(1), Candidate { rtt_us: 99, ..candidate(2) }]), 2);
+        assert_eq!(first(&[candidate(2), candidate(1)]), 1, "order of id where all is equal");
+        assert_eq!(first(&[candidate(2), Candidate { open: false, ..candidate(1) }]), 2, "who may be asked now");
+    }
+
+    #[test]
+    fn vast_numbers_cost_much_and_overflow_nothing() {
+        let vast = Candidate { missing: u64::MAX, ns_per_byte: u64::MAX, rtt_us: u64::MAX, run_us: u64::MAX, ..candidate(1) };
+        assert_eq!(first(&[vast, candidate(2)]), 2);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::id::{Instant, NodeId};
 use crate::io::Request;
 use crate::job::{File, JobArg, JobProgress, JobSpec, JobTask, Kind, expand};
 use crate::message::KEYS_MAX;
-use crate::scheduler::{Call, Origin, WORK_PER_SLOT};
+use crate::scheduler::{Call, Client, Origin, WORK_PER_SLOT};
 use crate::task::{Arg, Done, Task};
 
 /// Tasks that a small job may run again because their results were lost; a larger one as many as it has.
@@ -175,15 +175,20 @@ impl Job {
 
     /// Tasks that are queued for a node that is no executor in reach are anybody's: it went away after its results, or
     /// its word on what it holds, had come.
-    pub fn free_orphans(&mut self, executors: &[(NodeId, u32)]) {
-        let reached = |node: &NodeId| executors.iter().any(|(executor, _)| executor == node);
-        for (_, orphans) in self.near.extract_if(.., |node, _| !reached(node)) {
+    pub fn free_orphans(&mut self, executors: &[NodeId]) {
+        for (_, orphans) in self.near.extract_if(.., |node, _| !executors.contains(node)) {
             self.anywhere.extend(orphans);
         }
     }
 
-    /// The task that `node` should begin next. `room` is what it could still take in hand.
-    pub fn next_for(&mut self, node: NodeId, room: u32, slots: u32) -> Option<u32> {
+    /// Whether a task waits for an executor with room.
+    pub fn has_ready(&self) -> bool {
+        !self.anywhere.is_empty() || self.near.values().any(|queue| !queue.is_empty())
+    }
+
+    /// The task that `node` should begin next. `room` is what it could still take in hand; `expect` gives what a run takes, and
+    /// what it costs to bring so many bytes to it.
+    pub fn next_for(&mut self, node: NodeId, room: u32, slots: u32, expect: impl Fn(u64) -> (u64, u64)) -> Option<u32> {
         if let Some(task) = self.near.get_mut(&node).and_then(VecDeque::pop_front) {
             return Some(task);
         }
@@ -195,47 +200,51 @@ impl Job {
             return None;
         }
         let longest = self.near.values_mut().max_by_key(|queue| queue.len())?;
-        if longest.len() > slots.saturating_mul(WORK_PER_SLOT) as usize { longest.pop_back() } else { None }
+        // What the owner has in hand is not taken, nor what it will have done before it could be brought here.
+        let &last = longest.back().filter(|_| longest.len() > slots.saturating_mul(WORK_PER_SLOT) as usize)?;
+        let (run_us, fetch_us) = expect(self.files.get(last as usize).map_or(0, |file| file.size));
+        let there_us = (longest.len() as u64).saturating_mul(run_us) / u64::from(slots);
+        if there_us > fetch_us { longest.pop_back() } else { None }
     }
 
-    /// A ready task, the bytes of its arguments, and who holds them.
-    pub fn task(&self, number: u32) -> (Task, u64, Vec<NodeId>) {
+    /// A ready task, the bytes of its arguments, and how many of them each node holds.
+    pub fn task(&self, number: u32) -> (Task, u64, BTreeMap<NodeId, u64>) {
         let task = &self.tasks[number as usize];
-        let (mut bytes, mut holders) = (0u64, Vec::new());
+        let (mut bytes, mut held) = (0u64, BTreeMap::new());
         let mut args = Vec::with_capacity(task.args.len());
         for arg in &task.args {
             match arg {
                 JobArg::Link(cid) => {
                     bytes = self.files[number as usize].size;
                     let word = self.holders[number as usize];
-                    holders.extend(self.nodes.iter().enumerate().filter(|(i, _)| word >> i & 1 == 1).map(|(_, n)| *n));
+                    let holders = self.nodes.iter().enumerate().filter(|(i, _)| word >> i & 1 == 1);
+                    held.extend(holders.map(|(_, node)| (*node, bytes)));
                     args.push(Arg::Link(*cid));
                 }
                 JobArg::Promise(earlier) => {
                     if let Some((done, by)) = &self.results[*earlier as usize] {
                         bytes = done.size.saturating_add(bytes);
-                        holders.push(*by);
+                        let there: &mut u64 = held.entry(*by).or_default();
+                        *there = done.size.saturating_add(*there);
                         args.push(Arg::Link(done.result));
                     }
                 }
             }
         }
-        holders.sort_unstable();
-        holders.dedup();
         let entry = match task.kind {
             Kind::Map => self.new.spec.map.clone(),
             Kind::Reduce => self.new.spec.reduce.clone(),
         };
-        (Task { function: self.new.spec.function, entry, args, seq: 0 }, bytes, holders)
+        (Task { function: self.new.spec.function, entry, args, seq: 0 }, bytes, held)
     }
 
     /// The call of a ready task.
     pub fn call(&self, id: u64, number: u32, node: NodeId, function: Arc<Function>) -> Call {
-        let (task, bytes, holders) = self.task(number);
+        let (task, bytes, held) = self.task(number);
         let (origin, memo) = (Origin::Job(id, number), self.new.memo && !self.fresh.contains(&number));
-        let (function, target, holders) = (Some(function), Some(node), Some(holders));
+        let (function, target, held, client) = (Some(function), Some(node), Some(held), Client::Job(id));
         let deadline = self.new.deadline;
-        Call { origin, task, function, deadline, target, holders, bytes, memo, again: false, new: None }
+        Call { origin, task, function, deadline, target, held, bytes, client, memo, again: false, new: None }
     }
 
     /// Takes a task's result; gives the job's, when that was the last.

@@ -4,12 +4,13 @@
 //! a node that holds its input. A node that has nothing left takes from the end of the longest queue, but only when that
 //! queue is longer than what its owner can hold in hand: moving a task's data must pay.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
 
+use crate::capability::Role;
 use crate::failure::Failure;
 use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
@@ -20,7 +21,7 @@ use crate::memo::{Looked, Lookups};
 use crate::message::{CIDS_MAX, Message};
 pub use crate::plan::NewJob;
 use crate::plan::{Job, Stage};
-use crate::scheduler::{Origin, Scheduler};
+use crate::scheduler::{Client, Origin, Scheduler};
 use crate::task::{ARGS_MAX, Done};
 
 /// Jobs that run at the same time; further ones are refused with [`Failure::Overloaded`].
@@ -29,6 +30,8 @@ pub const JOBS_MAX: usize = 64;
 const HOLDERS_MAX: usize = 64;
 /// How long the next of their answers is waited for.
 const LOCATE_WAIT: Instant = 2 * SECOND;
+/// Bounds of what is told to whom a job is refused, in milliseconds: jobs are long, and after a minute all may differ.
+const RETRY_MS: [u64; 2] = [500, 60_000];
 /// How often progress is reported.
 const PROGRESS_EVERY: Instant = 100 * MILLISECOND;
 /// Calls that one turn of the loop begins, so that its output stays bounded.
@@ -45,13 +48,16 @@ pub struct Runner {
     queries: BTreeMap<u64, u64>,
     lookups: Lookups,
     look_again: Option<Instant>,
+    /// Whose turn was last, and jobs that ended since the last turns.
+    last: u64,
+    ended: Vec<u64>,
 }
 
 impl Runner {
     /// Question numbers begin at `first`, apart from the scheduler's.
     pub fn new(first: u64) -> Runner {
         let (jobs, queries, lookups) = (BTreeMap::new(), BTreeMap::new(), Lookups::new(first));
-        Runner { jobs, next: 0, query: first, queries, lookups, look_again: None }
+        Runner { jobs, next: 0, query: first, queries, lookups, look_again: None, last: 0, ended: Vec::new() }
     }
 
     /// Jobs that have not ended.
@@ -72,13 +78,22 @@ impl Runner {
     /// Begins a job.
     pub fn submit(&mut self, now: Instant, new: NewJob, out: &mut Vec<Output>) {
         if self.jobs.len() >= JOBS_MAX {
-            let reply = Err(Failure::Overloaded { retry_after_ms: 1000 });
+            let reply = Err(Failure::Overloaded { retry_after_ms: self.first_end_ms(now) });
             return out.push(Output::JobReply { request: new.request, reply });
         }
         self.next += 1;
         let id = self.next;
         out.push(Output::Load { ticket: Ticket::Job(id), function: new.spec.function, hints: Vec::new() });
         self.jobs.insert(id, Job::new(now, new));
+    }
+
+    /// When the first of the jobs should end, by how far they have come: in milliseconds from now.
+    fn first_end_ms(&self, now: Instant) -> u64 {
+        let left_ms = |job: &Job| {
+            let (done, tasks) = (u64::from(job.progress.done.max(1)), u64::from(job.progress.tasks));
+            (now - job.submitted) / MILLISECOND * tasks.saturating_sub(done) / done
+        };
+        self.jobs.values().map(left_ms).min().unwrap_or(0).clamp(RETRY_MS[0], RETRY_MS[1])
     }
 
     /// The manifest is here: the data set is listed next.
@@ -282,43 +297,78 @@ impl Runner {
         self.looked_up(now, looked, out);
     }
 
-    /// Gives every executor with room the next task of each job, in turn.
+    /// Gives every executor with room a task, over and over: jobs take turns.
     pub fn dispatch(&mut self, now: Instant, members: &Membership, scheduler: &mut Scheduler, out: &mut Vec<Output>) {
-        let mut begun = 0;
         self.look_again = None;
+        for id in core::mem::take(&mut self.ended) {
+            scheduler.hungry(id, false);
+        }
         for (&id, job) in &mut self.jobs {
             let Stage::Running { function } = &job.stage else { continue };
             let function = function.clone();
             while !job.look_up.is_empty() && self.lookups.has_room(id) {
                 self.lookups.begin(now, id, job.batch(), out);
             }
-            let executors: Vec<(NodeId, u32)> = members
-                .executors(&function.engine)
-                .map(|(&node, m)| (node, m.advert.offers.slots))
-                .filter(|(_, slots)| *slots > 0)
-                .collect();
+            let executors: Vec<NodeId> = members.executors(&function.engine).map(|(&node, _)| node).collect();
             job.free_orphans(&executors);
-            let mut progress = true;
-            while progress && begun < SUBMIT_MAX && !scheduler.is_full() {
-                progress = false;
-                for &(node, slots) in &executors {
-                    if begun >= SUBMIT_MAX || scheduler.is_full() || scheduler.room(&node, slots) == 0 {
-                        continue;
-                    }
-                    let Some(task) = job.next_for(node, scheduler.room(&node, slots), slots) else { continue };
-                    let call = job.call(id, task, node, function.clone());
-                    job.running.insert(task);
-                    scheduler.submit(now, call, members, out);
-                    progress = true;
-                    begun += 1;
-                }
-            }
-            if begun >= SUBMIT_MAX {
-                self.look_again = Some(now);
-            } else if job.running.is_empty() {
-                self.look_again = Some(now + LOOK_AGAIN);
+        }
+        let mut turns: VecDeque<u64> = self.jobs.keys().copied().filter(|id| *id > self.last).collect();
+        turns.extend(self.jobs.keys().copied().filter(|id| *id <= self.last));
+        let executors: Vec<(NodeId, u32)> = members
+            .with_role(Role::Executor)
+            .map(|(&node, m)| (node, m.advert.offers.slots))
+            .filter(|(_, slots)| *slots > 0)
+            .collect();
+        let (mut begun, mut progress) = (0, true);
+        while progress && begun < SUBMIT_MAX {
+            progress = false;
+            for &(node, slots) in executors.iter().take(SUBMIT_MAX - begun) {
+                let begins = |id: &u64| self.begin_task(now, *id, node, slots, members, scheduler, out);
+                let Some(turn) = turns.iter().position(begins).and_then(|turn| turns.remove(turn)) else { continue };
+                turns.push_back(turn);
+                self.last = turn;
+                progress = true;
+                begun += 1;
             }
         }
+        let mut idle = false;
+        for (&id, job) in &self.jobs {
+            let running = matches!(job.stage, Stage::Running { .. });
+            scheduler.hungry(id, running && job.has_ready());
+            idle |= running && job.running.is_empty();
+        }
+        if begun >= SUBMIT_MAX {
+            self.look_again = Some(now);
+        } else if idle {
+            self.look_again = Some(now + LOOK_AGAIN);
+        }
+    }
+
+    /// Gives an executor the next task of a job, if there is one for it and it has room.
+    fn begin_task(
+        &mut self,
+        now: Instant,
+        id: u64,
+        node: NodeId,
+        slots: u32,
+        members: &Membership,
+        scheduler: &mut Scheduler,
+        out: &mut Vec<Output>,
+    ) -> bool {
+        let room = scheduler.room(&node, slots);
+        let Some(job) = self.jobs.get_mut(&id).filter(|_| room > 0 && scheduler.admits(Client::Job(id), 0)) else { return false };
+        let Stage::Running { function } = &job.stage else { return false };
+        let function = function.clone();
+        if !members.executors(&function.engine).any(|(other, _)| *other == node) {
+            return false;
+        }
+        let spec = job.new.spec.function;
+        let expect = |bytes| scheduler.expected_us(&spec, &node, bytes);
+        let Some(task) = job.next_for(node, room, slots, expect) else { return false };
+        let call = job.call(id, task, node, function);
+        job.running.insert(task);
+        scheduler.submit(now, call, members, out);
+        true
     }
 
     /// Does what is due.
@@ -358,6 +408,7 @@ impl Runner {
 
     fn end(&mut self, id: u64, reply: Result<JobDone, Failure>, out: &mut Vec<Output>) {
         if let Some(job) = self.jobs.remove(&id) {
+            self.ended.push(id);
             self.queries.retain(|_, of| *of != id);
             self.lookups.forget(id);
             if self.jobs.is_empty() {

@@ -1,33 +1,34 @@
 //! The invoker's side of a call: load its manifest, find the best executor, claim it, and settle exactly once.
 //!
 //! The executor decides: a claim is granted or refused at once, and a refusal costs one round trip. After two refusals
-//! the call waits in a bounded queue, by deadline. Silence, a lost peer or a forgotten lease is retried elsewhere as
-//! long as the retry budget lasts. See DESIGN §6 for what a caller may rely on.
+//! the call waits in a bounded queue. It also waits there for an executor near its data that is full, as long as that is
+//! cheaper than to move the data (delay scheduling, Zaharia and others, 2010). Silence, a lost peer or a forgotten lease is
+//! retried elsewhere as long as the retry budget lasts. See DESIGN §6 for what a caller may rely on.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
 
-pub use crate::call::{Call, Origin, Settled};
-use crate::call::{Phase, State, all_set, at, is_everybodys};
+pub use crate::call::{Call, Client, Origin, Settled};
+use crate::call::{Phase, Search, State, at, is_everybodys, is_set};
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
-use crate::io::{Answer, Memo, Output, Request, Ticket, Wanted};
+use crate::io::{Answer, Here, Memo, Output, Request, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{Joined, reuse};
 use crate::mesh::RetryBudget;
 use crate::message::{Message, Nack};
-use crate::placement::{Candidate, rank};
+use crate::pace::Pace;
+pub use crate::pace::WORK_PER_SLOT;
+use crate::placement::best;
+pub use crate::queue::{CALL_BYTES_MAX, QUEUE_MAX};
+use crate::queue::{Queue, Turn};
 use crate::task::Outcome;
 use crate::timers::Timers;
 
-/// The most calls that wait for an executor; further ones are refused with [`Failure::Overloaded`].
-pub const QUEUE_MAX: usize = 1024;
-/// Work that one scheduler gives one executor for each of its slots: one runs, two wait or fetch.
-pub const WORK_PER_SLOT: u32 = 3;
 /// Queued calls that one free place lets have a try.
 const WAKE_MAX: usize = 8;
 /// Executors that are asked which arguments they hold.
@@ -39,48 +40,32 @@ const CLAIM_WAIT: Instant = SECOND;
 /// How often a granted lease is renewed, and after how long without a word it counts as lost.
 const RENEW_EVERY: Instant = 5 * SECOND;
 const LEASE_SILENCE: Instant = 15 * SECOND;
-/// How long a young node looks for a first executor before it says that there is none.
-const NOBODY_WAIT: Instant = 2 * SECOND;
 /// How often a call looks for itself while every executor is full.
 const LOOK_AGAIN: Instant = SECOND / 2;
 /// The alarm that is no call's: an executor that said it is full may be asked again. Calls are numbered from 1.
 const REST_IS_OVER: u64 = 0;
-/// What an argument of unknown size counts for in the ranking, in bytes.
-const UNKNOWN_SIZE: u64 = 256 * 1024;
 
 /// The calls that this node makes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scheduler {
     calls: BTreeMap<u64, State>,
     by_lease: BTreeMap<u64, u64>,
     by_query: BTreeMap<u64, u64>,
-    queue: BTreeSet<(Instant, u64)>,
-    in_flight: BTreeMap<NodeId, u32>,
-    /// Executors that said they are full, and until when they are not asked: or all that wait would ask in turn.
-    busy: BTreeMap<NodeId, Instant>,
+    queue: Queue,
+    pace: Pace,
     timers: Timers,
     budget: RetryBudget,
     next: u64,
     settled: Vec<Settled>,
     joined: Joined,
+    /// Whether a place was left to jobs, whose turn it was.
+    left_to_jobs: bool,
 }
 
 impl Scheduler {
     /// `epoch` keeps the lease numbers of two lives of a node apart.
     pub fn new(epoch: u64) -> Scheduler {
-        Scheduler {
-            calls: BTreeMap::new(),
-            by_lease: BTreeMap::new(),
-            by_query: BTreeMap::new(),
-            queue: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-            busy: BTreeMap::new(),
-            timers: Timers::default(),
-            budget: RetryBudget::default(),
-            next: epoch << 20,
-            settled: Vec::new(),
-            joined: Joined::default(),
-        }
+        Scheduler { next: epoch << 20, ..Scheduler::default() }
     }
 
     /// Calls that have not ended, and how many of them wait for an executor.
@@ -90,8 +75,7 @@ impl Scheduler {
 
     /// How much more work this scheduler would give an executor now.
     pub fn room(&self, node: &NodeId, slots: u32) -> u32 {
-        // A peer says how many slots it has.
-        slots.saturating_mul(WORK_PER_SLOT).saturating_sub(self.in_flight(node))
+        self.pace.room(node, slots)
     }
 
     /// Who works on the calls of requests.
@@ -105,13 +89,14 @@ impl Scheduler {
     }
 
     /// What is under way, by table: all zero when no call is.
-    pub fn residue(&self) -> [(&'static str, usize); 8] {
+    pub fn residue(&self) -> [(&'static str, usize); 9] {
         [
             ("calls", self.calls.len()),
             ("calls by lease", self.by_lease.len()),
             ("calls by query", self.by_query.len()),
             ("calls queued", self.queue.len()),
-            ("executors with work", self.in_flight.len()),
+            ("clients with calls", self.queue.clients()),
+            ("executors with work", self.pace.working()),
             ("call timers", usize::from(self.timers.next().is_some())),
             ("settled calls", self.settled.len()),
             ("calls by key", self.joined.len()),
@@ -123,18 +108,28 @@ impl Scheduler {
         !self.settled.is_empty()
     }
 
-    /// Whether a further call would be refused: all that has no lease waits, for its manifest, for answers, or for an
-    /// executor.
-    pub fn is_full(&self) -> bool {
-        self.calls.len() - self.by_lease.len() >= QUEUE_MAX
+    /// Whether a client may begin a call of so many bytes: all that has no lease waits, for its manifest, for answers, or
+    /// for an executor.
+    pub fn admits(&self, client: Client, bytes: usize) -> bool {
+        self.queue.admits(client, bytes, self.calls.len() - self.by_lease.len())
+    }
+
+    /// What a run of a function takes, in microseconds, and what it costs to bring so many bytes to a node.
+    pub fn expected_us(&self, function: &Cid, node: &NodeId, bytes: u64) -> (u64, u64) {
+        (self.pace.run_us(function), self.pace.fetch_us(node, bytes))
     }
 
     /// Begins a call.
     pub fn submit(&mut self, now: Instant, mut call: Call, members: &Membership, out: &mut Vec<Output>) {
-        let refusal = if self.is_full() { Err(Failure::Overloaded { retry_after_ms: 1000 }) } else { call.task.check() };
+        let bytes = call.task.size();
+        let refusal = call.task.check().and_then(|()| match self.admits(call.client, bytes) {
+            true => Ok(()),
+            false => Err(self.pace.overloaded(self.calls.len(), members)),
+        });
         if let Err(failure) = refusal {
             return self.settled.push(Settled { origin: call.origin, result: Err(failure) });
         }
+        self.queue.begun(call.client, bytes);
         self.budget.deposit();
         let id = self.number();
         let (known, function) = (call.function.take(), call.task.function);
@@ -207,32 +202,30 @@ impl Scheduler {
     fn locate(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
         let links: Vec<_> = state.call.task.links().collect();
-        if state.call.holders.is_some() || links.is_empty() {
+        if state.call.held.is_some() || links.is_empty() {
             return self.place(now, id, members, out);
         }
-        state.phase = Phase::Locating { asked: BTreeMap::new() };
+        state.phase = Phase::Locating(Search::default());
         self.timers.set(id, state.call.deadline.min(now + LOCATE_WAIT));
         out.push(Output::Have { ticket: Ticket::Call(id), cids: links });
     }
 
     /// What this node holds of a call's arguments: if not all, the executors are asked.
-    pub fn have(&mut self, now: Instant, id: u64, bits: &[u8], members: &Membership, out: &mut Vec<Output>) {
-        let Some(State { call, phase: Phase::Locating { asked }, .. }) = self.calls.get_mut(&id) else { return };
+    pub fn have(&mut self, now: Instant, id: u64, here: &Here, members: &Membership, out: &mut Vec<Output>) {
+        let Some(State { call, phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id) else { return };
         let Some(function) = call.function.clone() else { return };
         let me = members.config.me;
         let links: Vec<_> = call.task.links().collect();
-        call.bytes = links.len() as u64 * UNKNOWN_SIZE;
-        if all_set(bits, links.len()) {
-            call.holders.get_or_insert_default().push(me);
-        } else {
+        search.add(me, here);
+        if !(0..links.len()).all(|i| is_set(&here.bits, i)) {
             for (&node, _) in members.executors(&function.engine).filter(|(node, _)| **node != me).take(SHORTLIST_MAX) {
                 self.next += 1;
-                asked.insert(self.next, node);
+                search.asked.insert(self.next, node);
                 self.by_query.insert(self.next, id);
                 out.push(Output::Send { to: node, message: Message::Holds { query: self.next, cids: links.clone() } });
             }
         }
-        if asked.is_empty() {
+        if search.asked.is_empty() {
             self.place(now, id, members, out);
         }
     }
@@ -243,28 +236,26 @@ impl Scheduler {
         now: Instant,
         from: NodeId,
         query: u64,
-        bits: &[u8],
+        there: &Here,
         members: &Membership,
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(&id) = self.by_query.get(&query) else { return false };
-        let Some(State { call, phase: Phase::Locating { asked }, .. }) = self.calls.get_mut(&id) else { return true };
-        if asked.get(&query) != Some(&from) {
-            return true;
-        }
-        asked.remove(&query);
-        self.by_query.remove(&query);
-        if all_set(bits, call.task.links().count()) {
-            call.holders.get_or_insert_default().push(from);
-        }
-        if asked.is_empty() {
-            self.place(now, id, members, out);
+        let Some(State { phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id) else { return true };
+        if search.asked.get(&query) == Some(&from) {
+            search.asked.remove(&query);
+            self.by_query.remove(&query);
+            search.add(from, there);
+            if search.asked.is_empty() {
+                self.place(now, id, members, out);
+            }
         }
         true
     }
 
     /// An executor took the work, or still has it.
     pub fn granted(&mut self, now: Instant, from: NodeId, lease: u64) {
+        self.pace.heard(&from);
         let Some((id, state)) = self.by_lease(from, lease) else { return };
         state.phase = Phase::Granted { node: from, lease, heard: now };
         let wake = state.call.deadline.min(now + RENEW_EVERY);
@@ -274,28 +265,26 @@ impl Scheduler {
     /// An executor refused.
     pub fn nacked(&mut self, now: Instant, from: NodeId, lease: u64, reason: Nack, members: &Membership, out: &mut Vec<Output>) {
         let Some((id, state)) = self.by_lease(from, lease) else { return };
-        let (mut pause, mut busy) = (0, None);
+        let mut pause = None;
         match reason {
             Nack::Busy { retry_after_ms } => {
                 // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
-                let rest = retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
-                busy = Some(now + rest);
-                pause = state.redirected(from, rest);
+                let until = now + retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
+                pause = state.redirected().then_some(until);
+                let client = state.call.client;
+                self.queue.refused(client);
+                self.pace.rests(from, until);
+                self.await_the_busy(now);
             }
             Nack::Denied | Nack::Unsuitable => {
                 state.refused.insert(from, reason);
             }
         }
-        if let Some(until) = busy {
-            self.busy.insert(from, until);
-            self.await_the_busy();
-        }
         self.release(id);
         // A refusal frees no place: whoever waits goes on waiting.
-        if pause > 0 {
-            self.enqueue(id, now + pause);
-        } else {
-            self.place(now, id, members, out);
+        match pause {
+            Some(until) => self.enqueue(id, until),
+            None => self.place(now, id, members, out),
         }
     }
 
@@ -310,20 +299,24 @@ impl Scheduler {
         out: &mut Vec<Output>,
     ) {
         out.push(Output::Send { to: from, message: Message::Settled { lease } });
-        self.busy.remove(&from);
-        let Some((id, _)) = self.by_lease(from, lease) else { return };
+        self.pace.rested(&from);
+        let Some((id, state)) = self.by_lease(from, lease) else { return };
+        // Whose deadline passed there may be somebody who has left, and whose run this call took over.
+        let early = matches!(outcome, Err(Failure::DeadlineExceeded { .. })) && state.call.deadline > now + SECOND;
         match outcome {
             // An executor's word: it did not run.
-            Err(failure) if failure.is_retriable() && !self.calls[&id].runs_once() => self.lost(now, id, failure, members, out),
+            Err(failure) if (early || failure.is_retriable()) && !state.runs_once() => {
+                self.lost(now, id, failure, members, out);
+            }
             Err(failure) => self.settle(id, Err(at(from, failure)), None),
             Ok(done) => {
-                let state = &self.calls[&id];
-                let total_us = now - state.submitted;
-                let answer = Answer { done, executor: from, claims: state.claims, total_us };
+                let (function, total_us, claims) = (state.call.task.function, now - state.submitted, state.claims);
+                self.pace.measured(&function, from, &done);
+                let answer = Answer { done, executor: from, claims, total_us };
                 self.settle(id, Ok(answer), None);
             }
         }
-        self.wake_queue(now, members, out);
+        self.wake_queue(now, Some(from), members, out);
     }
 
     /// An executor has forgotten a lease.
@@ -334,16 +327,16 @@ impl Scheduler {
 
     /// A peer is gone: what it was doing goes elsewhere at once.
     pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
-        self.busy.remove(&peer);
+        self.pace.rested(&peer);
         let hit = |s: &State| match &s.phase {
             Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
-            Phase::Locating { asked } => asked.values().any(|node| *node == peer),
+            Phase::Locating(search) => search.asked.values().any(|node| *node == peer),
             _ => false,
         };
         let affected: Vec<u64> = self.calls.iter().filter(|(_, s)| hit(s)).map(|(&id, _)| id).collect();
         for id in affected {
             let Some(state) = self.calls.get_mut(&id) else { continue };
-            if let Phase::Locating { asked } = &mut state.phase {
+            if let Phase::Locating(Search { asked, .. }) = &mut state.phase {
                 for (query, _) in asked.extract_if(.., |_, node| *node == peer) {
                     self.by_query.remove(&query);
                 }
@@ -356,26 +349,49 @@ impl Scheduler {
         }
     }
 
-    /// The user takes a request back.
+    /// The user takes a request back. What was done for it goes on for an equal call that waits for its result.
     pub fn cancel(&mut self, origin: Origin, out: &mut Vec<Output>) {
-        let found = self.calls.iter().find(|(_, s)| s.call.origin == origin).map(|(&id, _)| id);
-        if let Some(id) = found {
-            self.settle(id, Err(Failure::Cancelled), Some(out));
+        let Some(id) = self.calls.iter().find(|(_, s)| s.call.origin == origin).map(|(&id, _)| id) else { return };
+        let heir = self.calls[&id].key.and_then(|key| self.joined.heir(&key, id));
+        let Some((heir, mut next)) = heir.and_then(|heir| Some((heir, self.calls.remove(&heir)?))) else {
+            return self.settle(id, Err(Failure::Cancelled), Some(out));
+        };
+        if let Some(state) = self.calls.get_mut(&id) {
+            let (waits, near) = (matches!(state.phase, Phase::Queued { .. }), self.queue.near(id));
+            self.queue.remove(id, state.call.client, state.call.deadline);
+            state.swap_users(&mut next);
+            if waits {
+                self.queue.insert(id, state.call.client, state.call.deadline, near);
+            }
+            self.timers.set_at_latest(id, state.call.deadline);
         }
+        self.calls.insert(heir, next);
+        self.settle(heir, Err(Failure::Cancelled), Some(out));
     }
 
     /// A member came or changed: calls that wait for one may go on.
     pub fn members_changed(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
-        self.wake_queue(now, members, out);
+        self.wake_queue(now, None, members, out);
+    }
+
+    /// A job has tasks for which it found no room, or has none.
+    pub fn hungry(&mut self, job: u64, hungry: bool) {
+        self.queue.hungry(job, hungry);
+    }
+
+    /// The jobs took what room they could use: the rest is for calls.
+    pub fn jobs_are_served(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
+        if core::mem::take(&mut self.left_to_jobs) {
+            self.wake(now, None, false, members, out);
+        }
     }
 
     /// Does what is due.
     pub fn tick(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         while let Some(id) = self.timers.pop(now) {
             if id == REST_IS_OVER {
-                self.busy.retain(|_, until| *until > now);
-                self.await_the_busy();
-                self.wake_queue(now, members, out);
+                self.await_the_busy(now);
+                self.wake_queue(now, None, members, out);
                 continue;
             }
             let Some(state) = self.calls.get_mut(&id) else { continue };
@@ -387,8 +403,10 @@ impl Scheduler {
             match state.phase {
                 Phase::Joined if state.key.is_some_and(|key| self.joined.leads(&key, id)) => self.locate(now, id, members, out),
                 Phase::Loading | Phase::Recalling | Phase::Joined => self.timers.set(id, state.call.deadline),
-                Phase::Locating { .. } | Phase::Queued { .. } => self.place(now, id, members, out),
+                Phase::Locating(_) | Phase::Queued { .. } => self.place(now, id, members, out),
                 Phase::Claimed { node, lease } => {
+                    self.pace.fell_silent(now, node);
+                    self.await_the_busy(now);
                     out.push(Output::Send { to: node, message: Message::Cancel { lease } });
                     self.lost(now, id, Failure::NodeFailed { what: format!("{node} did not answer a claim") }, members, out);
                 }
@@ -412,103 +430,96 @@ impl Scheduler {
     /// Claims the best executor for a call, or queues it, or says that there is none.
     fn place(&mut self, now: Instant, id: u64, members: &Membership, out: &mut Vec<Output>) {
         self.release(id);
-        let Some(state) = self.calls.get(&id) else { return };
+        let Some(state) = self.calls.get_mut(&id) else { return };
         let Some(function) = state.call.function.clone() else { return };
         if state.call.deadline <= now {
             // An answer came in after the deadline and before the tick.
             let stage = state.stage();
             return self.settle(id, Err(Failure::DeadlineExceeded { stage }), Some(out));
         }
-        let holders = state.call.holders.as_deref().unwrap_or_default();
-        let candidates: Vec<Candidate> = members
-            .executors(&function.engine)
-            .filter(|(node, _)| !state.passed.contains(node) && !state.refused.contains_key(node))
-            .filter(|(node, m)| self.room(node, m.advert.offers.slots) > 0 && self.busy_until(node) <= now)
-            .map(|(&node, m)| Candidate {
-                node,
-                missing: if holders.contains(&node) { 0 } else { state.call.bytes },
-                rtt_us: members.rtt_us(&node),
-                slots: m.advert.offers.slots,
-                in_flight: self.in_flight(&node),
-            })
-            .collect();
-        let target = candidates.iter().map(|c| c.node).find(|node| state.call.target == Some(*node));
-        match target.or_else(|| rank(candidates).first().map(|c| c.node)) {
-            Some(node) => self.claim(now, id, node, members.config.me, out),
-            None => self.wait_or_fail(now, id, &function.engine, members, out),
+        let candidates = self.pace.candidates(now, state, &self.queue, &function.engine, members);
+        let open = || candidates.iter().filter(|c| c.open);
+        let target = open().find(|c| state.call.target == Some(c.node));
+        let Some(there) = target.or_else(|| best(open())) else {
+            return self.wait_or_fail(now, id, &function.engine, members, out);
+        };
+        let near = best(candidates.iter()).filter(|near| target.is_none() && near.node != there.node);
+        match near.and_then(|near| Some((near.node, state.waits_until(now, near, there)?))) {
+            Some((near, until)) => self.wait(id, now, until, Some(near)),
+            None => self.claim(now, id, there.node, members.config.me, out),
         }
     }
 
     fn claim(&mut self, now: Instant, id: u64, node: NodeId, me: NodeId, out: &mut Vec<Output>) {
         let lease = self.number();
         let Some(state) = self.calls.get_mut(&id) else { return };
-        self.queue.remove(&(state.call.deadline, id));
+        self.queue.served(state.call.client);
         state.phase = Phase::Claimed { node, lease };
         state.claims += 1;
+        state.waits_near = None;
         // A lost target is not asked first again.
         state.call.target = None;
         let message = state.claim(now, lease, node, me);
         self.timers.set(id, state.call.deadline.min(now + CLAIM_WAIT));
         self.by_lease.insert(lease, id);
-        *self.in_flight.entry(node).or_default() += 1;
+        self.pace.give(node);
         out.push(Output::Send { to: node, message });
     }
 
     fn wait_or_fail(&mut self, now: Instant, id: u64, engine: &str, members: &Membership, out: &mut Vec<Output>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
-        let mut all = members.executors(engine).peekable();
-        let nobody = all.peek().is_none();
-        let refused_by_all = !nobody && all.all(|(node, _)| state.refused.contains_key(node));
-        if nobody && now < state.submitted + NOBODY_WAIT {
-            let until = state.submitted + NOBODY_WAIT;
-            return self.enqueue(id, until);
+        match state.stuck(now, engine, members) {
+            Err(failure) => return self.settle(id, Err(failure), Some(out)),
+            Ok(Some(until)) => return self.enqueue(id, until),
+            Ok(None) => {}
         }
-        if nobody || refused_by_all {
-            let failure = state.nobody(engine, members);
-            return self.settle(id, Err(failure), Some(out));
-        }
-        // Somebody suits but has no room. Whoever was passed over in this round may be asked in the next.
-        state.passed.clear();
-        state.redirects = 0;
-        let full = |node: &NodeId, slots: u32| {
-            let refused = self.calls.get(&id).is_some_and(|state| state.refused.contains_key(node));
-            refused || self.room(node, slots) == 0 || self.busy_until(node) > now
-        };
-        match members.executors(engine).all(|(node, m)| full(node, m.advert.offers.slots)) {
-            // An outcome, or the end of a rest, wakes the most urgent: a thousand calls that look for themselves would
-            // be a busy loop.
-            true => self.wait(id, now, now + LOOK_AGAIN),
-            false => self.enqueue(id, now + 20 * MILLISECOND),
+        let candidates = self.pace.candidates(now, state, &self.queue, engine, members);
+        match candidates.iter().any(|c| c.open) {
+            // An outcome, or the end of a rest, wakes those whose turn it is: a thousand calls that look for themselves
+            // would be a busy loop.
+            false => self.wait(id, now, now + LOOK_AGAIN, None),
+            true => self.enqueue(id, now + 20 * MILLISECOND),
         }
     }
 
     /// Sets the alarm for the first executor that may be asked again.
-    fn await_the_busy(&mut self) {
-        match self.busy.values().min() {
-            Some(&until) => self.timers.set(REST_IS_OVER, until),
+    fn await_the_busy(&mut self, now: Instant) {
+        match self.pace.next_rest(now) {
+            Some(until) => self.timers.set(REST_IS_OVER, until),
             None => self.timers.clear(REST_IS_OVER),
         }
     }
 
     fn enqueue(&mut self, id: u64, from: Instant) {
-        self.wait(id, from, from);
+        self.wait(id, from, from, None);
     }
 
-    /// Puts a call into the queue: it may be woken from `from` on, and looks for itself at `look`.
-    fn wait(&mut self, id: u64, from: Instant, look: Instant) {
+    /// Puts a call into the queue: it may be woken from `from` on, by a place at one executor or at any, and looks for itself
+    /// at `look`.
+    fn wait(&mut self, id: u64, from: Instant, look: Instant, near: Option<NodeId>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
         state.phase = Phase::Queued { from };
-        self.queue.insert((state.call.deadline, id));
+        self.queue.insert(id, state.call.client, state.call.deadline, near);
         self.timers.set(id, look.min(state.call.deadline));
     }
 
-    /// A place may have become free: the most urgent calls that may try, do.
-    fn wake_queue(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
-        let may_try = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);
-        let due: Vec<u64> =
-            self.queue.iter().map(|&(_, id)| id).filter(|id| self.calls.get(id).is_some_and(may_try)).take(WAKE_MAX).collect();
-        for id in due {
-            self.place(now, id, members, out);
+    /// A place may have become free, at one executor or anywhere: those whose turn it is try.
+    fn wake_queue(&mut self, now: Instant, at: Option<NodeId>, members: &Membership, out: &mut Vec<Output>) {
+        self.wake(now, at, true, members, out);
+    }
+
+    fn wake(&mut self, now: Instant, at: Option<NodeId>, jobs: bool, members: &Membership, out: &mut Vec<Output>) {
+        let waits_for_it = |id| at.is_none() || self.queue.near(id).is_none_or(|near| Some(near) == at);
+        let is_due = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);
+        let may_try = |id| self.calls.get(&id).is_some_and(is_due) && waits_for_it(id);
+        for turn in self.queue.turns(WAKE_MAX, jobs, may_try) {
+            match turn {
+                Turn::Call(id) => self.place(now, id, members, out),
+                Turn::Job => {
+                    self.left_to_jobs = true;
+                    return;
+                }
+            }
         }
     }
 
@@ -529,22 +540,21 @@ impl Scheduler {
     /// Gives back what the present attempt holds.
     fn release(&mut self, id: u64) {
         let Some(state) = self.calls.get_mut(&id) else { return };
+        let call = &mut state.call;
         match core::mem::replace(&mut state.phase, Phase::Queued { from: 0 }) {
             Phase::Claimed { node, lease } | Phase::Granted { node, lease, .. } => {
                 self.by_lease.remove(&lease);
-                if let Some(count) = self.in_flight.get_mut(&node) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.in_flight.remove(&node);
-                    }
-                }
+                self.pace.take(&node);
             }
-            Phase::Locating { asked } => {
-                for query in asked.keys() {
+            Phase::Locating(search) => {
+                for query in search.asked.keys() {
                     self.by_query.remove(query);
                 }
+                let (bytes, held) = search.sum(call.task.links().count());
+                (call.bytes, call.held) = (bytes, Some(held));
             }
-            Phase::Loading | Phase::Recalling | Phase::Joined | Phase::Queued { .. } => {}
+            Phase::Queued { .. } => self.queue.remove(id, call.client, call.deadline),
+            Phase::Loading | Phase::Recalling | Phase::Joined => {}
         }
     }
 
@@ -562,7 +572,7 @@ impl Scheduler {
         self.release(id);
         self.timers.clear(id);
         if let Some(state) = self.calls.remove(&id) {
-            self.queue.remove(&(state.call.deadline, id));
+            self.queue.ended(state.call.client, state.call.task.size());
             if let Some(key) = state.key {
                 let followers = self.joined.leave(&key, id);
                 self.share(followers, &state, &result);
@@ -574,14 +584,6 @@ impl Scheduler {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-
-    fn busy_until(&self, node: &NodeId) -> Instant {
-        self.busy.get(node).copied().unwrap_or(0)
-    }
-
-    fn in_flight(&self, node: &NodeId) -> u32 {
-        self.in_flight.get(node).copied().unwrap_or(0)
     }
 
     /// The call that `from` holds this lease of.

@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use crate::capability::Role;
 use crate::failure::Failure;
 use crate::id::{Instant, NodeId, SECOND};
-use crate::io::{Output, Request, Ticket};
+use crate::io::{Here, Output, Request, Ticket};
 use crate::membership::Membership;
 use crate::message::Message;
 use crate::placement::rendezvous;
@@ -248,9 +248,9 @@ impl Store {
     }
 
     /// What lies here was looked up.
-    pub fn answer(&mut self, from: NodeId, query: u64, bits: Vec<u8>, out: &mut Vec<Output>) {
+    pub fn answer(&mut self, from: NodeId, query: u64, here: Here, out: &mut Vec<Output>) {
         self.questions = self.questions.saturating_sub(1);
-        out.push(Output::Send { to: from, message: Message::Held { query, bits: ByteBuf::from(bits) } });
+        out.push(Output::Send { to: from, message: Message::Held { query, bits: ByteBuf::from(here.bits), sizes: here.sizes } });
     }
 
     /// Does what is due.

@@ -20,6 +20,14 @@ impl Timers {
         self.order.insert((at, item));
     }
 
+    /// Wakes `item` at `at` unless it wakes before.
+    pub fn set_at_latest(&mut self, item: u64, at: Instant) {
+        let earlier = self.alarm.get(&item).copied().filter(|&set| set <= at);
+        if earlier.is_none() {
+            self.set(item, at);
+        }
+    }
+
     /// Forgets the alarm of `item`.
     pub fn clear(&mut self, item: u64) {
         if let Some(at) = self.alarm.remove(&item) {

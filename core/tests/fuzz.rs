@@ -13,7 +13,7 @@ use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
-use timerose_core::io::{Exit, Input, Memo, Names, Output, Sealed, Statement, Ticket};
+use timerose_core::io::{Exit, Here, Input, Memo, Names, Output, Sealed, Statement, Ticket};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
@@ -227,6 +227,10 @@ impl Chaos {
         (0..self.rng.usize(0..3)).map(|_| self.rng.u8(..)).collect()
     }
 
+    fn sizes(&mut self) -> Vec<u64> {
+        (0..self.rng.usize(0..3)).map(|_| self.number()).collect()
+    }
+
     fn message(&mut self) -> Message {
         let lease = self.number();
         match self.rng.u8(0..15) {
@@ -253,7 +257,7 @@ impl Chaos {
             8 => Message::Renew { lease },
             9 => Message::Cancel { lease },
             10 => Message::Holds { query: lease, cids: self.cids() },
-            11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()) },
+            11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()), sizes: self.sizes() },
             12 => Message::Hold { batch: lease, cids: self.cids() },
             13 => Message::Recall { query: lease, keys: self.cids() },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
@@ -301,7 +305,7 @@ impl Chaos {
                     files: if good { Ok(self.cids().into_iter().map(file).collect()) } else { Err(self.failure()) },
                 }
             }
-            3 => Input::Have { ticket, bits: self.bits() },
+            3 => Input::Have { ticket, here: Here { bits: self.bits(), sizes: self.sizes() } },
             4 => {
                 let (names, bytes) = (self.names(), vec![0; self.rng.usize(0..9000)]);
                 let done = timerose_core::task::Done { result: names.result, receipt: names.receipt, ..done() };
@@ -329,7 +333,8 @@ impl Chaos {
             4..7 => {
                 let function = self.rng.bool().then(|| Arc::new(small_function()));
                 let (task, timeout_ms, new) = (self.task(), self.number(), self.rng.bool().then(|| self.cid()));
-                Input::Submit { request, task, timeout_ms, memo: self.rng.bool(), function, new }
+                let client = self.rng.u64(0..3);
+                Input::Submit { request, task, timeout_ms, memo: self.rng.bool(), function, new, client }
             }
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };

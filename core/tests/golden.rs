@@ -206,7 +206,7 @@ fn more_bytes_than_the_schema_allows_are_refused_unread() {
 #[test]
 fn lists_over_their_bounds_are_refused() {
     use serde_bytes::ByteBuf;
-    use timerose_core::message::{ADVERTS_MAX, CIDS_MAX, HINTS_MAX, KEYS_MAX, Message};
+    use timerose_core::message::{ADVERTS_MAX, CIDS_MAX, HINTS_MAX, KEYS_MAX, Message, SIZES_MAX};
     use timerose_core::task::{ARGS_MAX, Arg, Task};
     let claim = |args: usize, hints: usize| {
         let task = Task { args: vec![Arg::Inline(vec![]); args], ..task() };
@@ -227,8 +227,13 @@ fn lists_over_their_bounds_are_refused() {
         ),
         (
             "bits",
-            Frame::Message(Message::Held { query: 1, bits: ByteBuf::from(vec![0; CIDS_MAX / 8]) }),
-            Frame::Message(Message::Held { query: 1, bits: ByteBuf::from(vec![0; CIDS_MAX / 8 + 1]) }),
+            Frame::Message(Message::Held { query: 1, bits: ByteBuf::from(vec![0; CIDS_MAX / 8]), sizes: vec![0; SIZES_MAX] }),
+            Frame::Message(Message::Held { query: 1, bits: ByteBuf::from(vec![0; CIDS_MAX / 8 + 1]), sizes: vec![] }),
+        ),
+        (
+            "sizes",
+            Frame::Message(Message::Held { query: 1, bits: ByteBuf::new(), sizes: vec![0; SIZES_MAX] }),
+            Frame::Message(Message::Held { query: 1, bits: ByteBuf::new(), sizes: vec![0; SIZES_MAX + 1] }),
         ),
     ];
     for (what, full, over) in cases {

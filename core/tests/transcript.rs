@@ -136,7 +136,8 @@ fn after_three_refusals_a_call_waits_for_a_rest() {
         &with(
             PEERS,
             "0 advert n4 n4 x 1
-            0 up n4
+            . 0 up n4
+            . 0 rtt n4 3000
             0 submit 7 5000 one 'x
             1 loaded call/1 f
             2 from n2 nack 2 40
@@ -150,8 +151,6 @@ fn after_three_refusals_a_call_waits_for_a_rest() {
             0 advert n4 n4 x 1
                 n2 <- 1 adverts
                 n3 <- 1 adverts
-            0 up n4
-                n4 <- 3 adverts
             0 submit 7 5000 one 'x
                 load f for call/1
             1 loaded call/1 f
@@ -566,13 +565,13 @@ fn the_queue_has_an_end_and_says_so() {
     check(
         &script,
         expect![[r#"
-        0 submit 1025 5000 one 'x
-            reply 1025: Overloaded: all executors and the queue are full
-        1 cancel 1
-            stop call/1
-            reply 1: Cancelled: cancelled
-        2 submit 1026 5000 one 'x
-            load f for call/1025
-    "#]],
+            0 submit 1025 5000 one 'x
+                reply 1025: Overloaded: all executors and the queue are full, again in 5120 ms
+            1 cancel 1
+                stop call/1
+                reply 1: Cancelled: cancelled
+            2 submit 1026 5000 one 'x
+                load f for call/1025
+        "#]],
     );
 }

@@ -155,7 +155,7 @@ fn equal_calls_run_once_and_each_has_its_answer() {
 }
 
 #[test]
-fn the_next_runs_it_when_the_first_is_taken_back() {
+fn what_runs_goes_on_for_the_others_when_the_first_is_taken_back_and_stops_with_the_last() {
     check(
         &with(
             STORES,
@@ -169,8 +169,16 @@ fn the_next_runs_it_when_the_first_is_taken_back() {
             . 7 loaded call/4 f
             8 recalled call/4 k
             9 cancel 7
-            9 tick
-            10 from n2 outcome 5 r",
+            9 cancel 9
+            10 from n2 outcome 2 r
+            11 submit 10 1000 one 'x
+            . 11 loaded call/5 f
+            12 recalled call/5 k
+            . 13 submit 11 1000 one 'x
+            . 13 loaded call/7 f
+            14 recalled call/7 k
+            15 cancel 10
+            16 cancel 11",
         ),
         expect![[r#"
             0 submit 7 1000 one 'x
@@ -180,16 +188,22 @@ fn the_next_runs_it_when_the_first_is_taken_back() {
             5 recalled call/3 k
             8 recalled call/4 k
             9 cancel 7
-                n2 <- cancel 2
                 reply 7: Cancelled: cancelled
-            9 tick
-                dial ? /join
-                n2 <- claim 5 one('x) within 494 ms, hints n1, earlier results do
-                (next tick at 503)
-            10 from n2 outcome 5 r
-                n2 <- settled 5
-                reply 9: r again by n2, 0 claims, 4000 us
+            9 cancel 9
+                reply 9: Cancelled: cancelled
+            10 from n2 outcome 2 r
+                n2 <- settled 2
                 reply 8: r by n2, 1 claims, 7000 us
+            11 submit 10 1000 one 'x
+                load f for call/5
+            12 recalled call/5 k
+                n2 <- claim 6 one('x) within 999 ms, hints n1, earlier results do
+            14 recalled call/7 k
+            15 cancel 10
+                reply 10: Cancelled: cancelled
+            16 cancel 11
+                n2 <- cancel 6
+                reply 11: Cancelled: cancelled
         "#]],
     );
 }

@@ -17,6 +17,9 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use crate::client::Client;
 use crate::config::StartError;
@@ -25,12 +28,18 @@ use error::ApiError;
 
 /// The longest JSON body, in bytes: a call with its inline arguments in base64.
 const BODY_MAX: usize = 4 << 20;
+/// Bytes of bodies that are read at the same time; further ones wait.
+const BODIES_MAX: usize = 64 << 20;
+/// How long a body may take to come.
+const BODY_WAIT: Duration = Duration::from_secs(30);
 
 /// What every route is given.
 #[derive(Clone)]
 struct Api {
     client: Client,
     ports: ApiPorts,
+    /// Room for bodies that are being read, in KiB.
+    bodies_kib: Arc<Semaphore>,
 }
 
 /// Serves the API on `addr` until the process ends, and gives the address it has.
@@ -38,7 +47,8 @@ pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> 
     let fail = |e: std::io::Error| StartError::Listen { addr: addr.to_string(), why: e.to_string() };
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
-    let router = router(Api { client, ports });
+    let bodies_kib = Arc::new(Semaphore::new(BODIES_MAX / 1024));
+    let router = router(Api { client, ports, bodies_kib });
     tokio::spawn(async move {
         if let Err(why) = axum::serve(listener, router).await {
             tracing::error!(%why, "the API ended");

@@ -14,7 +14,7 @@ use timerose_core::promise::Asked;
 use timerose_core::task::Task;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ports::{Known, Manifests, Requests};
+use crate::ports::{Known, Manifests, Requests, WorkSender};
 
 /// Progress reports of one job, or of one check, that wait for its reader; further ones are left out.
 pub(crate) const PROGRESS_QUEUE: usize = 16;
@@ -26,7 +26,7 @@ type Waiting<T> = Mutex<HashMap<Request, oneshot::Sender<Result<T, Failure>>>>;
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    work: mpsc::Sender<Input>,
+    work: WorkSender,
     requests: Requests,
     functions: Manifests,
     known: Known,
@@ -47,21 +47,22 @@ pub(crate) enum JobNews {
 
 impl Client {
     /// A client that gives new work to the loop by `work`. It saves the loop some questions by what is known beside it.
-    pub(crate) fn new(work: mpsc::Sender<Input>, requests: Requests, functions: Manifests, known: Known) -> Client {
+    pub(crate) fn new(work: WorkSender, requests: Requests, functions: Manifests, known: Known) -> Client {
         let (calls, traces, accepts, works, jobs) = Default::default();
         Client(Arc::new(Inner { work, requests, functions, known, calls, traces, accepts, works, jobs }))
     }
 
     /// Calls a function where it is best run, and waits for the result at most so long. With `memo` the result of an equal
-    /// call will do. Dropping the future takes the call back.
+    /// call will do. Calls of one `client` share a turn where there is not room for all. Dropping the future takes the call
+    /// back.
     ///
     /// # Errors
     /// What the call failed with.
-    pub async fn call(&self, task: Task, timeout: Duration, memo: bool) -> Result<Answer, Failure> {
+    pub async fn call(&self, task: Task, timeout: Duration, memo: bool, client: u64) -> Result<Answer, Failure> {
         let timeout_ms = timeout.as_millis() as u64;
         let function = self.0.functions.get(&task.function);
         let new = memo.then(|| task.memo_key()).filter(|key| !self.0.known.may_hold(key));
-        self.ask(&self.0.calls, |request| Input::Submit { request, task, timeout_ms, memo, function, new }).await
+        self.ask(&self.0.calls, |request| Input::Submit { request, task, timeout_ms, memo, function, new, client }).await
     }
 
     /// Looks for receipts by any of their names, here and at the peers that this node trusts.

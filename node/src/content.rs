@@ -13,12 +13,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, StoreError, exchange, unixfs};
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, RAW, StoreError, exchange, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
-use timerose_core::io::{Input, Output, Ticket};
+use timerose_core::io::{Here, Input, Output, Ticket};
 use timerose_core::job::{FILES_MAX, File};
+use timerose_core::message::SIZES_MAX;
 use timerose_core::record;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
@@ -26,7 +27,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Requests, Shelf};
+use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -89,7 +90,7 @@ impl Driver {
         self,
         mut outputs: mpsc::Receiver<Output>,
         mut requests: mpsc::Receiver<ContentRequest>,
-        work: mpsc::Sender<Input>,
+        work: WorkSender,
         done: mpsc::Sender<Input>,
     ) {
         let driver = self.clone();
@@ -137,7 +138,7 @@ impl Driver {
             Output::Have { ticket, cids } => {
                 let what = async move { driver.have(cids).await };
                 // A store that cannot be read has nothing.
-                self.begin(ticket, done, what, |ticket, bits| Input::Have { ticket, bits: bits.unwrap_or_default() });
+                self.begin(ticket, done, what, |ticket, here| Input::Have { ticket, here: here.unwrap_or_default() });
             }
             Output::Placed { request, cids, at } => self.0.imports.placed(request, cids, at),
             Output::Stop { ticket } => {
@@ -242,22 +243,25 @@ impl Driver {
         .await
     }
 
-    /// One bit a CID: whether its block is here.
-    async fn have(&self, cids: Vec<Cid>) -> Result<Vec<u8>, Failure> {
+    /// Which blocks are here and, of a few, how long the files are of which they are the roots.
+    async fn have(&self, cids: Vec<Cid>) -> Result<Here, Failure> {
         let content = self.0.content.clone();
         blocking(move || {
-            let mut bits = vec![0u8; cids.len().div_ceil(8)];
+            let mut here = Here { bits: vec![0u8; cids.len().div_ceil(8)], sizes: Vec::new() };
             for (i, cid) in cids.iter().enumerate() {
                 if content.store().has(cid).map_err(|e| of_store(&e))? {
-                    bits[i / 8] |= 1 << (i % 8);
+                    here.bits[i / 8] |= 1 << (i % 8);
                 }
             }
-            Ok(bits)
+            if cids.len() <= SIZES_MAX {
+                here.sizes = cids.iter().map(|cid| size_here(&content, cid)).collect();
+            }
+            Ok(here)
         })
         .await
     }
 
-    async fn answer(self, request: ContentRequest, work: mpsc::Sender<Input>) {
+    async fn answer(self, request: ContentRequest, work: WorkSender) {
         match request {
             ContentRequest::Stats { answer } => {
                 let stats = self.0.content.stats();
@@ -341,6 +345,14 @@ impl Driver {
         fetching.abort();
         sent
     }
+}
+
+/// The length of a file whose root is here; 0 where that is not so, or it is no file.
+fn size_here(content: &Content, cid: &Cid) -> u64 {
+    if cid.codec() == RAW {
+        return content.store().size_of(cid).ok().flatten().unwrap_or(0);
+    }
+    timerose_content::FileReader::open(cid, &mut |cid| content.block(cid)).map_or(0, |file| file.size())
 }
 
 fn kind_of(kind: EntryKind) -> NamedKind {

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use timerose_content::blockstore::{Report, StoreStat};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
-use timerose_core::io::Request;
+use timerose_core::io::{Input, Request};
+use timerose_core::message::Message;
 use timerose_core::view::View;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -183,6 +184,92 @@ impl Requests {
     }
 }
 
+/// New work that waits for the loop, at most: a peer's messages can be large.
+const WORK_QUEUE: usize = 256;
+/// The bytes of it, in KiB.
+const WORK_KIB: usize = 16 << 10;
+
+/// Gives the loop new work, and waits while it has much: in number or in bytes.
+#[derive(Clone)]
+pub(crate) struct WorkSender {
+    queue: mpsc::Sender<Input>,
+    room_kib: Arc<Semaphore>,
+}
+
+/// The other end.
+pub(crate) struct WorkReceiver {
+    queue: mpsc::Receiver<Input>,
+    room_kib: Arc<Semaphore>,
+}
+
+/// The way of new work to the loop.
+pub(crate) fn work_queue() -> (WorkSender, WorkReceiver) {
+    let (sender, receiver) = mpsc::channel(WORK_QUEUE);
+    let room_kib = Arc::new(Semaphore::new(WORK_KIB));
+    (WorkSender { queue: sender, room_kib: room_kib.clone() }, WorkReceiver { queue: receiver, room_kib })
+}
+
+/// The loop has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended;
+
+impl WorkSender {
+    /// Waits until there is room.
+    pub async fn send(&self, input: Input) -> Result<(), Ended> {
+        // The semaphore is never closed.
+        let room = self.room_kib.acquire_many(weight_kib(&input)).await.map_err(|_| Ended)?;
+        self.queue.send(input).await.map_err(|_| Ended)?;
+        room.forget();
+        Ok(())
+    }
+
+    /// The same from a thread that may block, inside the runtime.
+    pub fn blocking_send(&self, input: Input) -> Result<(), Ended> {
+        tokio::runtime::Handle::current().block_on(self.send(input))
+    }
+
+    /// Does not wait: what finds no room is left out. Says whether the loop still runs.
+    pub fn try_send(&self, input: Input) -> bool {
+        let Ok(room) = self.room_kib.try_acquire_many(weight_kib(&input)) else { return true };
+        match self.queue.try_send(input) {
+            Ok(()) => room.forget(),
+            Err(mpsc::error::TrySendError::Full(_)) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => return false,
+        }
+        true
+    }
+}
+
+impl WorkReceiver {
+    /// The next input.
+    pub async fn recv(&mut self) -> Option<Input> {
+        let input = self.queue.recv().await?;
+        self.room_kib.add_permits(weight_kib(&input) as usize);
+        Some(input)
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+}
+
+/// What an input holds in memory, about and in KiB: the same when it comes as when it went.
+fn weight_kib(input: &Input) -> u32 {
+    const CID_BYTES: usize = 96;
+    let bytes = match input {
+        Input::Submit { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => task.size(),
+        Input::Message { message: Message::Holds { cids, .. } | Message::Hold { cids, .. }, .. } => cids.len() * CID_BYTES,
+        Input::Message { message: Message::Recall { keys, .. }, .. } => keys.len() * CID_BYTES,
+        Input::Place { files, .. } => files.iter().map(|(_, cids)| (cids.len() + 1) * CID_BYTES).sum(),
+        Input::Receipts { receipts, .. } => receipts.iter().map(|memo| 2 * memo.receipt.sealed().len()).sum(),
+        Input::Adverts { adverts, .. } => adverts.iter().map(|advert| 2 * advert.sealed().len()).sum(),
+        _ => 0,
+    };
+    // No input is larger than what a frame may hold, twice.
+    (bytes / 1024 + 1).min(WORK_KIB / 4) as u32
+}
+
 /// All that the API is given.
 #[derive(Clone)]
 pub(crate) struct ApiPorts {
@@ -211,6 +298,10 @@ pub(crate) struct Counters {
     pub refused: AtomicU64,
     /// Runs of guests that ended.
     pub runs: AtomicU64,
+    /// New work that waits for the loop.
+    pub work_waiting: AtomicU64,
+    /// Outputs that wait for a driver whose queue is full.
+    pub backlog: AtomicU64,
 }
 
 impl Counters {

@@ -10,6 +10,7 @@ use std::io::{Read, Seek, Write};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use timerose_content::frames;
 use timerose_core::id::{NodeId, Now};
@@ -25,7 +26,7 @@ use crate::client::Client;
 use crate::config::{Config, StartError};
 use crate::journal::Promises;
 use crate::keys::{Keys, wall_clock};
-use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests};
+use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::wire::Heard;
@@ -36,8 +37,6 @@ const DRIVER_QUEUE: usize = 4096;
 /// Room that every driver must have before new work is taken: about what one turn puts out at most. What is more waits in
 /// the backlog.
 const ROOM: usize = 256;
-/// New work that waits for the loop: few, as a peer's messages can be large.
-const WORK_QUEUE: usize = 256;
 /// Completions that wait for the loop; drivers wait with more.
 const DONE_QUEUE: usize = 4096;
 /// How long the last receipts may take at the end.
@@ -86,7 +85,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
     let requests = Requests::default();
-    let (work, work_rx) = mpsc::channel(WORK_QUEUE);
+    let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let functions = Manifests::default();
@@ -251,7 +250,7 @@ impl Drivers {
 /// Where inputs come from.
 struct Sources {
     /// New work of this node's users.
-    work: mpsc::Receiver<Input>,
+    work: WorkReceiver,
     /// What peers say and do: new work as well.
     peers: mpsc::Receiver<frames::Event<Heard>>,
     /// Completions.
@@ -260,7 +259,7 @@ struct Sources {
 
 /// The next of what users and peers ask for; neither can keep the other waiting for long. May be dropped at any time.
 async fn new_work(
-    work: &mut mpsc::Receiver<Input>,
+    work: &mut WorkReceiver,
     peers: &mut mpsc::Receiver<frames::Event<Heard>>,
     counters: &Counters,
 ) -> Option<Input> {
@@ -305,6 +304,7 @@ impl Loop {
         loop {
             let may_take = self.drivers.all().into_iter().all(|line| line.has_room());
             let wake = self.wakeup();
+            self.counters.work_waiting.store((sources.work.len() + sources.peers.len()) as u64, Ordering::Relaxed);
             let input = tokio::select! {
                 biased;
                 _ = &mut stopped => return self.end(sources.done, signing).await,
@@ -353,6 +353,8 @@ impl Loop {
         self.stale = self.published.is_some_and(|at| at.elapsed() < VIEW_EVERY);
         if !self.stale {
             self.published = Some(Instant::now());
+            let backlog = self.drivers.all().into_iter().map(|line| line.backlog.len() as u64).sum();
+            self.counters.backlog.store(backlog, Ordering::Relaxed);
             self.view.send_replace(self.node.view());
         }
     }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::config::{Config, StartError};
 use crate::keys::{Keys, node_of, peer_of};
-use crate::ports::Counters;
+use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
 /// Every connection of a node stays open: a mesh of nodes is not a public network with churn to save on.
@@ -99,7 +99,7 @@ impl Driver {
     pub fn run(
         self,
         outputs: mpsc::Receiver<Output>,
-        work: mpsc::Sender<Input>,
+        work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> mpsc::Receiver<frames::Event<Heard>> {
         let Driver { swarm, sender, events, counters } = self;
@@ -146,7 +146,7 @@ async fn drive(
     mut swarm: Swarm<Protocols>,
     sender: frames::Sender,
     mut outputs: mpsc::Receiver<Output>,
-    work: mpsc::Sender<Input>,
+    work: WorkSender,
     own: mpsc::Sender<Input>,
     counters: Arc<Counters>,
 ) {
@@ -163,7 +163,7 @@ async fn drive(
             None => false,
             // The loop takes no work while this driver's own queue is full: it must not wait for the loop here. A round
             // trip is measured again soon.
-            Some(input @ Input::Rtt { .. }) => matches!(work.try_send(input), Err(mpsc::error::TrySendError::Closed(_))),
+            Some(input @ Input::Rtt { .. }) => !work.try_send(input),
             Some(input) => own.send(input).await.is_err(),
         };
         if ended {

@@ -17,8 +17,10 @@ use crate::keys::{Keys, Roots, node_of, open_verified, wall_clock};
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/timerose/task/1");
 /// Streams that one peer may have open to this node: one is in use, another may take its place.
 const STREAMS_MAX: usize = 8;
-/// Frames that wait for one peer, or for the loop.
+/// Frames that wait for one peer.
 const QUEUE: usize = 256;
+/// What peers said and waits for the loop: of the largest size it is 16 MiB.
+const EVENTS: usize = 32;
 
 /// What a peer said, as far as it was checked.
 pub(crate) enum Heard {
@@ -32,7 +34,7 @@ pub(crate) enum Heard {
 
 /// The bounds of the protocol.
 pub(crate) fn config() -> Config {
-    Config { protocol: PROTOCOL, max_frame: FRAME_MAX, max_inbound_streams: STREAMS_MAX, queue: QUEUE }
+    Config { protocol: PROTOCOL, max_frame: FRAME_MAX, max_inbound_streams: STREAMS_MAX, queue: QUEUE, events: EVENTS }
 }
 
 /// Opens streams with this node's sessions, and judges what peers send.

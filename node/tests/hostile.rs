@@ -92,8 +92,13 @@ impl Codec for Rogue {
 
 /// Connects to a node as `keys`, opens a stream with `opening` and sends `frame` on it; gives what the node says.
 async fn attack(keys: &Keypair, to: Multiaddr, opening: Vec<u8>, frame: Vec<u8>) -> tokio::sync::mpsc::Receiver<Event<Bytes>> {
-    let config =
-        Frames { protocol: StreamProtocol::new("/timerose/task/1"), max_frame: 1 << 20, max_inbound_streams: 4, queue: 16 };
+    let config = Frames {
+        protocol: StreamProtocol::new("/timerose/task/1"),
+        max_frame: 1 << 20,
+        max_inbound_streams: 4,
+        queue: 16,
+        events: 16,
+    };
     let (sender, mut events) = connect(keys, to, config, Rogue { opening: opening.into() }).await;
     let Some(Event::Connected { peer }) = events.recv().await else { panic!("not connected") };
     sender.try_send(&peer, frame.into()).expect("queued");
@@ -210,7 +215,7 @@ async fn a_wrong_block_for_a_cid_is_not_taken_and_its_sender_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let (running, _, addr) = node(&dir).await;
     let liar = Keypair::generate_ed25519();
-    let config = Frames { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16 };
+    let config = Frames { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16, events: 16 };
     let (sender, mut events) = connect(&liar, addr, config, Bitswap).await;
     let lying = tokio::spawn(async move {
         while let Some(event) = events.recv().await {

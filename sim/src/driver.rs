@@ -4,8 +4,8 @@ use cid::Cid;
 use timerose_core::failure::Failure;
 use timerose_core::function::Determinism;
 use timerose_core::id::NodeId;
-use timerose_core::io::{Exit, Input, Memo, Output, Sealed, Ticket, Wanted};
-use timerose_core::message::Message;
+use timerose_core::io::{Exit, Here, Input, Memo, Output, Sealed, Ticket, Wanted};
+use timerose_core::message::{Message, SIZES_MAX};
 use timerose_core::proof::prove;
 use timerose_core::record::{open, seal};
 use timerose_core::task::{Receipt, Task, Usage};
@@ -54,7 +54,9 @@ impl World<'_> {
                 for (i, _) in cids.iter().enumerate().filter(|(_, cid)| self.content.has(node, cid)) {
                     bits[i / 8] |= 1 << (i % 8);
                 }
-                self.answer(node, Input::Have { ticket, bits });
+                let size = |cid: &Cid| if self.content.has(node, cid) { self.content.size(cid) } else { 0 };
+                let sizes = if cids.len() <= SIZES_MAX { cids.iter().map(size).collect() } else { Vec::new() };
+                self.answer(node, Input::Have { ticket, here: Here { bits, sizes } });
             }
             Output::Start { ticket: Ticket::Work(work), function, task, subject, spent } => {
                 if function.determinism == Determinism::Effects {

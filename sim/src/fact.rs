@@ -39,6 +39,8 @@ pub enum Kept {
 pub struct Asked {
     /// Who asked.
     pub node: usize,
+    /// Which of its clients; 0 where that does not matter.
+    pub client: u64,
     /// The request.
     pub request: u64,
     /// What the user waits, in virtual microseconds.

@@ -42,6 +42,9 @@ impl World<'_> {
             let at = self.load.u64(spread.clone());
             self.at(at, Event::CallOnce { calm: false });
         }
+        for flood in self.scenario.floods.clone() {
+            self.at(flood.at_ms * 1000, Event::Flood(flood));
+        }
         for files in self.scenario.jobs.clone() {
             let at = self.load.u64(1_000_000..3_000_000);
             self.at(at, Event::Job { files, calm: false, again: false });
@@ -106,8 +109,14 @@ impl World<'_> {
 
     /// Somebody calls a function with a few bytes of its own, and perhaps with data of the mesh.
     pub(crate) fn call(&mut self, calm: bool) {
-        let Some(node) = self.somebody() else { return };
-        let asked = self.asked(node, self.scenario.timeout_ms, calm);
+        if let Some(node) = self.somebody() {
+            self.call_of(node, 0, calm);
+        }
+    }
+
+    /// A client of a node calls.
+    pub(crate) fn call_of(&mut self, node: usize, client: u64, calm: bool) {
+        let asked = Asked { client, ..self.asked(node, self.scenario.timeout_ms, calm) };
         let function = *self.load.choice(&self.content.callable).expect("there are functions");
         let mut args = vec![Arg::Inline(asked.request.to_be_bytes().to_vec())];
         if self.load.u32(0..1000) < self.scenario.missing_per_mille {
@@ -129,7 +138,7 @@ impl World<'_> {
             self.at(at, Event::TakeBack { node, life, request: asked.request });
         }
         let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None };
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client };
         self.give(node, life, input);
     }
 

@@ -114,7 +114,7 @@ impl World<'_> {
         let task = Task { function, entry: RUN.into(), args, seq: asked.request };
         self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
         let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None };
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client: 0 };
         self.give(node, self.hosts[node].life, input);
     }
 

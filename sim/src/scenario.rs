@@ -46,6 +46,8 @@ pub struct Scenario {
     pub calls: u64,
     /// The pause between two of them.
     pub call_every_ms: u64,
+    /// Clients that make many calls at once.
+    pub floods: Vec<Flood>,
     /// Calls of the liveness phase: each must give its result.
     pub last_calls: u64,
     /// What a run takes on an idle node.
@@ -123,6 +125,7 @@ impl Default for Scenario {
             bandwidth_mb_per_s: 100,
             calls: 200,
             call_every_ms: 20,
+            floods: Vec::new(),
             last_calls: 20,
             run_ms: [1, 50],
             timeout_ms: 20_000,
@@ -152,6 +155,20 @@ impl Default for Scenario {
             ok_per_mille_min: 0,
         }
     }
+}
+
+/// Many calls at once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flood {
+    /// When.
+    pub at_ms: u64,
+    /// At which node.
+    pub node: usize,
+    /// By which of its clients, from 1 on.
+    pub client: u64,
+    /// How many.
+    pub calls: u64,
 }
 
 /// A planned fault.
@@ -253,6 +270,9 @@ impl Scenario {
         }
         if let Some(fault) = self.faults.iter().find(|f| f.nodes.iter().any(|&n| n >= self.nodes) || f.times == 0) {
             return Err(format!("the fault at {} ms names a node that there is not, or 0 times", fault.at_ms));
+        }
+        if self.floods.iter().any(|flood| flood.node >= self.nodes || flood.client == 0) {
+            return Err("a flood names a node that there is not, or client 0".into());
         }
         Ok(())
     }

@@ -18,7 +18,7 @@ use crate::fact::{Asked, Fact};
 use crate::host::{Host, address, checked, config, id, index};
 use crate::network::{Network, Notice, Told};
 use crate::report::{Report, Violation};
-use crate::scenario::{Fault, Scenario};
+use crate::scenario::{Fault, Flood, Scenario};
 
 /// How late a tick may come on an idle node, in microseconds.
 const TICK_LATE_US: u64 = 500;
@@ -82,6 +82,8 @@ pub(crate) enum Event {
     Detach,
     /// Somebody calls a function with effects.
     CallOnce { calm: bool },
+    /// A client makes many calls at once.
+    Flood(Flood),
     /// Somebody begins a job of so many files.
     Job { files: u64, calm: bool, again: bool },
     /// Somebody imports a few files.
@@ -208,6 +210,7 @@ impl<'a> World<'a> {
             Event::Call { calm } => self.call(calm),
             Event::Detach => self.detach(),
             Event::CallOnce { calm } => self.call_once(calm),
+            Event::Flood(flood) => (0..flood.calls).for_each(|_| self.call_of(flood.node, flood.client, false)),
             Event::Job { files, calm, again } => self.job(files, calm, again),
             Event::Import => self.import(),
             Event::TakeBack { node, life, request } => {
@@ -376,7 +379,7 @@ impl<'a> World<'a> {
     pub(crate) fn asked(&mut self, node: usize, timeout_ms: u64, calm: bool) -> Asked {
         self.serial += 1;
         let stranger = self.scenario.is_stranger(node);
-        Asked { node, request: self.serial, timeout_us: timeout_ms * 1000, calm, stranger }
+        Asked { node, client: 0, request: self.serial, timeout_us: timeout_ms * 1000, calm, stranger }
     }
 }
 
@@ -388,7 +391,7 @@ fn brief(input: &Input) -> String {
             Message::Claim { lease, budget_ms, .. } => write!(line, "< {} claim {lease:x} {budget_ms} ms", index(from)),
             Message::Holds { query, cids } => write!(line, "< {} holds {query:x} {} cids", index(from), cids.len()),
             Message::Hold { batch, cids } => write!(line, "< {} hold {batch:x} {} cids", index(from), cids.len()),
-            Message::Held { query, bits } => write!(line, "< {} held {query:x} {:x?}", index(from), &bits[..]),
+            Message::Held { query, bits, .. } => write!(line, "< {} held {query:x} {:x?}", index(from), &bits[..]),
             Message::Outcome { lease, outcome: Ok(done) } => write!(line, "< {} outcome {lease:x} {}", index(from), done.result),
             other => write!(line, "< {} {other:x?}", index(from)),
         },

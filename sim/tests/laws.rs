@@ -9,7 +9,7 @@ use timerose_core::io::Answer;
 use timerose_core::job::{JobDone, JobProgress, NodeShare};
 use timerose_core::task::{Done, Usage};
 use timerose_sim::check::{
-    AcceptedIsKept, AllEnd, Breach, Capacity, Digest, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered,
+    AcceptedIsKept, AllEnd, Breach, Capacity, Digest, Fair, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered,
     RightResult, RunsOnce, SettledOnce, Trust, WholeAgain,
 };
 use timerose_sim::fact::{Asked, Fact, Kept, Truth};
@@ -19,7 +19,7 @@ fn cid(name: &str) -> Cid {
 }
 
 fn asked(request: u64) -> Asked {
-    Asked { node: 1, request, timeout_us: 1_000_000, calm: false, stranger: false }
+    Asked { node: 1, client: 0, request, timeout_us: 1_000_000, calm: false, stranger: false }
 }
 
 fn calm(request: u64) -> Asked {
@@ -85,6 +85,31 @@ fn more_work_than_there_is_room_for_is_seen() {
     fires(law(), &[start(1, 10), start(2, 10), start(3, 10)], "3 pieces of work");
     fires(law(), &[start(1, 60), start(2, 60)], "120 bytes");
     fires(law(), &[start(1, 10), start(1, 10)], "twice");
+}
+
+/// The node and the client of a party.
+type Party = fn(u64) -> (usize, u64);
+
+#[test]
+fn an_unfair_share_is_seen() {
+    // Two parties of 300 calls each; of ten results the second has so many.
+    let play = |party: Party, share: u64| {
+        let call = |request: u64| {
+            let (node, client) = party(request % 2);
+            called(Asked { node, client, ..asked(request) })
+        };
+        let answers = (0..250).map(|turn| {
+            let second = turn % 10 < share;
+            replied(party(u64::from(second)).0, turn * 2 + u64::from(second), "task", "result")
+        });
+        (0..600).map(call).chain(answers).collect::<Vec<Fact>>()
+    };
+    let nodes: Party = |party| (party as usize, 1);
+    let clients: Party = |party| (1, party + 1);
+    for parties in [nodes, clients] {
+        holds(Fair::default(), &play(parties, 4));
+        fires(Fair::default(), &play(parties, 3), "should have 80");
+    }
 }
 
 #[test]

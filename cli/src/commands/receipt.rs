@@ -43,10 +43,9 @@ pub fn verify(args: &VerifyReceipt) -> Result<(), CliError> {
     let (max, mut proof) = (Proof::MAX_BYTES as u64, Vec::new());
     let read = File::open(&args.file).and_then(|file| file.take(max + 1).read_to_end(&mut proof));
     read.map_err(|e| CliError::io(args.file.display(), e))?;
-    let receipt = timerose_node::verify_receipt(&proof).map_err(|why| CliError {
-        code: "NotProven".into(),
-        message: format!("{}: {why}", args.file.display()),
-        hint: "do not believe it; ask a node for the receipt again: timerose receipt CID --export FILE".into(),
+    let receipt = timerose_node::verify_receipt(&proof).map_err(|why| {
+        let hint = "do not believe it; ask a node for the receipt again: timerose receipt CID --export FILE";
+        CliError::usage(format!("{}: {why}", args.file.display()), hint).with_code("NotProven")
     })?;
     show(args.show.output, &receipt, || show_receipt(&receipt))
 }

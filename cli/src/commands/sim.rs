@@ -19,11 +19,8 @@ pub fn sim(args: &Sim) -> Result<(), CliError> {
         say(&format!("seed {fresh}"));
         fresh
     });
-    let report = run(&scenario, seed).map_err(|violation| CliError {
-        code: "Violation".into(),
-        message: violation.to_string(),
-        hint: String::new(),
-    })?;
+    let report =
+        run(&scenario, seed).map_err(|violation| CliError { code: "Violation".into(), ..CliError::usage(violation, "") })?;
     let shown = json!({
         "scenario": report.scenario,
         "seed": report.seed,
@@ -51,7 +48,7 @@ pub fn replay(args: &Replay) -> Result<(), CliError> {
     let replayed = timerose_node::replay(&args.file).map_err(|why| CliError::io(name, why))?;
     if let Some((turn, how)) = replayed.differs {
         let message = format!("turn {turn} comes out otherwise: {how}");
-        return Err(CliError { code: "Violation".into(), message, hint: String::new() });
+        return Err(CliError { code: "Violation".into(), ..CliError::usage(message, "") });
     }
     let shown = json!({"turns": replayed.turns});
     show(args.show.output, &shown, || format!("{} turns, each as it was", replayed.turns))

@@ -59,8 +59,10 @@ pub fn wait(client: &Client, args: &Wait) -> Result<(), CliError> {
         if left_ms == 0 {
             return Err(CliError {
                 code: "DeadlineExceeded".into(),
-                message: format!("the work is {} still", text(&work["state"])),
-                hint: "wait longer with --timeout; the work goes on".into(),
+                ..CliError::usage(
+                    format!("the work is {} still", text(&work["state"])),
+                    "wait longer with --timeout; the work goes on",
+                )
             });
         }
         // A node with too many who wait answers at once.

@@ -1,4 +1,5 @@
 //! Real processes for tests: nodes in folders of their own, and commands against them. All of it ends with the test.
+#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 use serde_json::Value;
 use std::fs::File;
@@ -118,15 +119,25 @@ impl Node {
 
     /// One of its metrics.
     pub fn metric(&self, name: &str) -> u64 {
+        self.any_metric(&format!("timerose_{name}"))
+    }
+
+    /// One of its metrics, or of its process's.
+    pub fn any_metric(&self, name: &str) -> u64 {
         let url = format!("http://{}/metrics", self.api());
         let text = ureq::get(url).call().expect("metrics").body_mut().read_to_string().expect("text");
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("timerose_{name} "))).expect("the metric");
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} "))).expect("the metric");
         line.parse().expect("a number")
     }
 
     /// Waits until a metric is as it should be.
     pub fn wait_for(&self, name: &str, right: impl Fn(u64) -> bool) {
         wait_until(name, || right(self.metric(name)));
+    }
+
+    /// Sends it a signal, by name.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     pub fn kill(&mut self) {
@@ -150,6 +161,12 @@ impl Drop for Node {
 /// How many times the long tests go round: `make soak` asks for many.
 pub fn rounds() -> usize {
     std::env::var("TIMEROSE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+/// Sends a process a signal, by name.
+pub fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
 }
 
 /// Polls for what has no event of its own, and gives up after a minute.

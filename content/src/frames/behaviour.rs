@@ -1,8 +1,7 @@
 //! The protocol in the swarm: it makes handlers, keeps the list of peers, and tells of the first and the last connection of each.
 
 use super::handler::{Handler, Protocol};
-use super::{Codec, Config, Event, Heard, Line, Routes};
-use bytes::Bytes;
+use super::{Codec, Config, Event, Heard, Line, Queued, Routes};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libp2p::core::Endpoint;
@@ -17,7 +16,7 @@ use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 /// Notices of connections that may wait for the receiver of events. When so many wait, new connections are denied.
 const MAX_NOTICES: usize = 1024;
@@ -35,7 +34,7 @@ struct Notice<T> {
 
 /// Our ends of what a handler was given.
 struct Starting {
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<Queued>,
     heard: Arc<Heard>,
     begin: oneshot::Sender<()>,
 }
@@ -73,7 +72,8 @@ impl<C: Codec> Behaviour<C> {
         let Some(Starting { queue, heard, begin }) = self.starting.remove(&connection) else { return };
         let mut peers = self.routes.peers.lock();
         let lines = peers.entry(peer).or_default();
-        lines.push(Line { connection, queue, heard });
+        let room = Arc::new(Semaphore::new(self.protocol.config.room_kib()));
+        lines.push(Line { connection, queue, room, heard });
         let event = (lines.len() == 1).then_some(Event::Connected { peer });
         drop(peers);
         self.tell(Notice { event, begin: Some(begin) });

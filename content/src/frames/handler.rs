@@ -1,7 +1,7 @@
 //! The protocol on one connection: a writer for the one stream that we open, a reader for each stream that the peer opens.
 
 use super::read::{PERMIT_BYTES, ReadError, read_frame};
-use super::{Codec, Config, Event, Heard};
+use super::{Codec, Config, Event, Heard, Queued};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::io::{BufReader, BufWriter};
@@ -33,9 +33,9 @@ pub(super) struct Protocol<C: Codec> {
 /// Our side of the stream that we open.
 enum Outbound {
     /// Nothing to say and no stream.
-    Idle(mpsc::Receiver<Bytes>),
+    Idle(mpsc::Receiver<Queued>),
     /// A stream is to be asked for, or (`asked`) was.
-    Opening { asked: bool, first: Again, queue: mpsc::Receiver<Bytes> },
+    Opening { asked: bool, first: Again, queue: mpsc::Receiver<Queued> },
     /// Frames are being written, or a failure is being reported.
     Running(BoxFuture<'static, Next>),
     /// The behaviour has let go of this connection.
@@ -50,7 +50,7 @@ struct Again {
 
 /// How a run of the writer ended: with the queue and the frame to open another stream for, if any.
 struct Next {
-    queue: mpsc::Receiver<Bytes>,
+    queue: mpsc::Receiver<Queued>,
     again: Option<Again>,
 }
 
@@ -72,7 +72,7 @@ impl<C: Codec> Handler<C> {
     pub(super) fn new(
         peer: PeerId,
         protocol: Arc<Protocol<C>>,
-        queue: mpsc::Receiver<Bytes>,
+        queue: mpsc::Receiver<Queued>,
         heard: Arc<Heard>,
         announced: oneshot::Receiver<()>,
     ) -> Self {
@@ -140,7 +140,7 @@ impl<C: Codec> Handler<C> {
                 Outbound::Idle(queue) => match queue.poll_recv(cx) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(None) => self.outbound = Outbound::Ended,
-                    Poll::Ready(Some(frame)) => self.resume(Again { frame, retried: false }),
+                    Poll::Ready(Some(queued)) => self.resume(Again { frame: queued.frame, retried: false }),
                 },
                 Outbound::Opening { asked: true, .. } | Outbound::Ended => return Poll::Pending,
                 Outbound::Opening { asked, .. } => {
@@ -257,7 +257,7 @@ async fn write_frames<C: Codec>(
     protocol: Arc<Protocol<C>>,
     stream: Stream,
     first: Again,
-    mut queue: mpsc::Receiver<Bytes>,
+    mut queue: mpsc::Receiver<Queued>,
 ) -> Next {
     let mut writer = BufWriter::with_capacity(STREAM_BUFFER, stream);
     let mut opening = protocol.codec.opening(&peer);
@@ -281,7 +281,7 @@ async fn write_frames<C: Codec>(
         }
         retried = false;
         match queue.recv().await {
-            Some(next) => frame = next,
+            Some(next) => frame = next.frame,
             None => return Next { queue, again: None },
         }
     }
@@ -294,7 +294,12 @@ async fn write_frame(writer: &mut BufWriter<Stream>, frame: &Bytes) -> std::io::
 }
 
 /// Reports that a frame is lost; `all` the frames that wait if none of them has a chance.
-async fn give_up<C: Codec>(protocol: Arc<Protocol<C>>, event: Event<C::In>, mut queue: mpsc::Receiver<Bytes>, all: bool) -> Next {
+async fn give_up<C: Codec>(
+    protocol: Arc<Protocol<C>>,
+    event: Event<C::In>,
+    mut queue: mpsc::Receiver<Queued>,
+    all: bool,
+) -> Next {
     while all && queue.try_recv().is_ok() {}
     // Without a receiver there is nobody to tell.
     let _ = protocol.events.send(event).await;

@@ -46,7 +46,7 @@ struct Peer {
 }
 
 fn config(max_frame: usize) -> Config {
-    Config { protocol: PROTOCOL, max_frame, max_inbound_streams: 8, queue: 4 }
+    Config { protocol: PROTOCOL, max_frame, max_inbound_streams: 8, queue: 4, events: 4 }
 }
 
 async fn peer(config: Config, opening: Option<&'static [u8]>) -> Peer {

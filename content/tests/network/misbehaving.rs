@@ -19,7 +19,7 @@ struct Puppet {
 }
 
 async fn puppet() -> Puppet {
-    let config = Config { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16 };
+    let config = Config { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16, events: 16 };
     let (behaviour, sender, events) = frames::new(config, Arc::new(Bitswap));
     Puppet { host: host(behaviour).await, sender, events }
 }

@@ -204,7 +204,7 @@ pub fn frames() -> Vec<(String, Frame)> {
         ("renew", Message::Renew { lease }),
         ("cancel", Message::Cancel { lease }),
         ("holds", Message::Holds { query, cids: cids.clone() }),
-        ("held", Message::Held { query, bits: ByteBuf::from(vec![0b10]) }),
+        ("held", Message::Held { query, bits: ByteBuf::from(vec![0b10]), sizes: vec![0, 1 << 20] }),
         ("recall", Message::Recall { query, keys: cids.clone() }),
         ("hold", Message::Hold { batch, cids }),
         ("kept", Message::Kept { batch, kept: Ok(()) }),

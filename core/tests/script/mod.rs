@@ -1,7 +1,8 @@
 //! Transcripts: a script of inputs, one a line, and the same script with the outputs below each line.
 //!
-//! A line is `<milliseconds> <input>`; with a `.` in front its outputs are not shown. Nodes are `n1`, `n2`, …; content is
-//! named by a word whose bytes it is; an argument `'x` is inline. The wall clock begins at 0 with the other. The node under test is n1: it runs work in one slot,
+//! A line is `<milliseconds> <input>`; with a `.` in front its outputs are not shown. `memo on`, `client N` and `runs <run us>
+//! <bytes fetched> <fetch us>` say how what comes after them is. Nodes are `n1`, `n2`, …; content is named by a word whose
+//! bytes it is; an argument `'x` is inline. The wall clock begins at 0 with the other. The node under test is n1: it runs work in one slot,
 //! keeps blocks, and trusts n2 to n5.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
@@ -18,7 +19,7 @@ use timerose_core::capability::{Advert, Role};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::{Exit, Input, Memo, Names, Output, Sealed, Statement, Ticket, Wanted};
+use timerose_core::io::{Exit, Here, Input, Memo, Names, Output, Sealed, Statement, Ticket, Wanted};
 use timerose_core::job::{File, JobSpec};
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Message, Nack};
@@ -70,6 +71,10 @@ struct Player {
     text: String,
     /// Whether what is asked for from now on may be an earlier result.
     memo: bool,
+    /// Whose the calls are that come from now on.
+    client: u64,
+    /// What runs that end from now on took, as their executors say.
+    usage: Usage,
 }
 
 /// The words of a line.
@@ -123,7 +128,14 @@ fn function(memory: u64) -> Function {
 
 impl Player {
     fn new() -> Player {
-        Player { node: Node::new(config()), names: BTreeMap::new(), text: String::new(), memo: false }
+        Player {
+            node: Node::new(config()),
+            names: BTreeMap::new(),
+            text: String::new(),
+            memo: false,
+            client: 0,
+            usage: Usage { run_us: 1000, ..Usage::default() },
+        }
     }
 
     fn play(&mut self, line: &str) {
@@ -131,6 +143,15 @@ impl Player {
         let words: Vec<&str> = line.split_whitespace().collect();
         if let ["memo", on] = words[..] {
             self.memo = on == "on";
+            return;
+        }
+        if let ["client", client] = words[..] {
+            self.client = number(client);
+            return;
+        }
+        if let ["runs", run_us, fetched, fetch_us] = words[..] {
+            let (run_us, fetched, fetch_us) = (number(run_us), number(fetched), number(fetch_us));
+            self.usage = Usage { run_us, fetched, fetch_us, ..Usage::default() };
             return;
         }
         let us = number(words[0]) * 1000;
@@ -180,7 +201,7 @@ impl Player {
     }
 
     fn done(&mut self, result: &str) -> Done {
-        let usage = Usage { run_us: 1000, ..Usage::default() };
+        let usage = self.usage;
         let (task, result, receipt) = (self.cid("task"), self.cid(result), self.cid("receipt"));
         Done { task, result, size: 10, receipt, usage, reused: false }
     }
@@ -210,6 +231,7 @@ impl Player {
             Some(missing) => Failure::NotFound { cid: self.cid(missing), asked: 1 },
             None if word == "!guest" => Failure::FunctionFailed { exit: 1, stderr: "oops".into() },
             None if word == "!stopped" => Failure::Cancelled,
+            None if word == "!late" => Failure::DeadlineExceeded { stage: "running".into() },
             None => Failure::NodeFailed { what: "the disk is full".into() },
         }
     }
@@ -243,8 +265,8 @@ impl Player {
             }
             ["submit", request, timeout_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
-                let (request, timeout_ms, memo) = (number(request), number(timeout_ms), self.memo);
-                Input::Submit { request, task, timeout_ms, memo, function: None, new: None }
+                let (request, timeout_ms, memo, client) = (number(request), number(timeout_ms), self.memo, self.client);
+                Input::Submit { request, task, timeout_ms, memo, function: None, new: None, client }
             }
             ["job", request, timeout_ms, fan_in] => {
                 let (spec, job) = (self.spec(fan_in), self.cid("job"));
@@ -296,7 +318,7 @@ impl Player {
                 let file = |file: &&str| File { path: file.to_string(), cid: self.cid(file), size: 1000 };
                 Input::Listed { ticket, files: Ok(files.iter().map(file).collect()) }
             }
-            ("have", [bits]) => Input::Have { ticket, bits: bitmap(bits) },
+            ("have", [bits, sizes @ ..]) => Input::Have { ticket, here: Here { bits: bitmap(bits), sizes: lengths(sizes) } },
             ("exited", [why]) if Player::is_failure(why) => Input::Exited { ticket, exit: Err(self.failure(why)) },
             ("exited", [result]) => {
                 let done = Done { usage: Usage { run_us: 8000, ..Usage::default() }, ..self.done(result) };
@@ -349,7 +371,9 @@ impl Player {
             ["renew", lease] => Message::Renew { lease: number(lease) },
             ["cancel", lease] => Message::Cancel { lease: number(lease) },
             ["holds", query, ref cids @ ..] => Message::Holds { query: number(query), cids: self.cids(cids) },
-            ["held", query, bits] => Message::Held { query: number(query), bits: ByteBuf::from(bitmap(bits)) },
+            ["held", query, bits, ref sizes @ ..] => {
+                Message::Held { query: query_number(query), bits: ByteBuf::from(bitmap(bits)), sizes: lengths(sizes) }
+            }
             ["recall", query, ref keys @ ..] => Message::Recall { query: number(query), keys: self.cids(keys) },
             ["hold", batch, ref cids @ ..] => Message::Hold { batch: number(batch), cids: self.cids(cids) },
             ["kept", batch] => Message::Kept { batch: number(batch), kept: Ok(()) },
@@ -394,7 +418,13 @@ impl Player {
                 let again = if answer.done.reused { " again" } else { "" };
                 format!("reply {request}: {result}{again} by {by}, {} claims, {} us", answer.claims, answer.total_us)
             }
-            Output::Reply { request, reply: Err(failure) } => format!("reply {request}: {}", self.failed(&failure)),
+            Output::Reply { request, reply: Err(failure) } => {
+                let after = match failure {
+                    Failure::Overloaded { retry_after_ms } => format!(", again in {retry_after_ms} ms"),
+                    _ => String::new(),
+                };
+                format!("reply {request}: {}{after}", self.failed(&failure))
+            }
             Output::Progress { request, progress } => format!("progress {request}: {} of {}", progress.done, progress.tasks),
             Output::JobReply { request, reply: Ok(done) } => {
                 let shares = done.progress.nodes.iter().map(|(node, share)| format!("{} ran {}", name(node), share.tasks));
@@ -451,7 +481,7 @@ impl Player {
             Message::Outcome { lease, outcome: Ok(done) } => format!("outcome {lease} {}", self.called(&done.result)),
             Message::Outcome { lease, outcome: Err(failure) } => format!("outcome {lease} {}", self.failed(failure)),
             Message::Holds { query, cids } => format!("holds {} {}", shown(*query), self.called_all(cids)),
-            Message::Held { query, bits } => format!("held {} {:?}", shown(*query), &bits[..]),
+            Message::Held { query, bits, .. } => format!("held {} {:?}", shown(*query), &bits[..]),
             Message::Recall { query, keys } => format!("recall {} {}", shown(*query), self.called_all(keys)),
             Message::Hold { batch, cids } => format!("hold {batch} {}", self.called_all(cids)),
             Message::Kept { batch, kept: Ok(()) } => format!("kept {batch}"),
@@ -501,6 +531,10 @@ fn query_number(word: &str) -> u64 {
 
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
+}
+
+fn lengths(words: Words) -> Vec<u64> {
+    words.iter().map(|word| number(word)).collect()
 }
 
 fn bitmap(bits: &str) -> Vec<u8> {

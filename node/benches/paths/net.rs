@@ -99,6 +99,7 @@ impl End {
             max_inbound_streams: 8,
             // As many as the exchange's.
             queue: 4,
+            events: 4,
         };
         let (behaviour, sender, events) = frames::new(config, Arc::new(Plain { opening }));
         End { host: Host::start(keys, behaviour, other).await, sender, events }

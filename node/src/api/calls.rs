@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cid::Cid;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 use timerose_core::failure::Failure;
@@ -59,6 +61,9 @@ enum ArgBody {
     Bytes(Vec<u8>),
 }
 
+/// The request header by which a client says who it is.
+const CLIENT_HEADER: &str = "timerose-client";
+
 const CID_HINT: &str = "a CID looks like bafy… or bafk…; timerose add and timerose deploy print them";
 
 /// Reads a CID, or says that it is none.
@@ -71,7 +76,7 @@ pub(super) fn parse_cid(text: &str) -> Result<Cid, ApiError> {
 }
 
 /// `POST /v1/call`
-pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Result<Response, ApiError> {
+pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Body<CallBody>) -> Result<Response, ApiError> {
     let mut args = Vec::with_capacity(body.args.len());
     for arg in body.args {
         args.push(match arg {
@@ -87,8 +92,18 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
     let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
-    let answer = api.client.call(task, timeout, body.memo).await?;
+    let answer = api.client.call(task, timeout, body.memo, client_of(&headers)).await?;
     Ok(Json(show_answer(&answer)).into_response())
+}
+
+/// Whose calls share a turn: those that bear the same name, or none. A name is as good as another, so that one who makes up
+/// many has as many turns, but no more than calls.
+fn client_of(headers: &HeaderMap) -> u64 {
+    headers.get(CLIENT_HEADER).map_or(0, |name| {
+        let mut hash = DefaultHasher::new();
+        name.as_bytes().hash(&mut hash);
+        hash.finish()
+    })
 }
 
 fn show_answer(answer: &Answer) -> Value {

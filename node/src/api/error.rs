@@ -3,10 +3,12 @@
 use axum::Json;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{CONTENT_LENGTH, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use timerose_core::failure::Failure;
+
+use super::{Api, BODY_MAX, BODY_WAIT};
 
 /// An answer that is no result.
 #[derive(Debug)]
@@ -111,10 +113,18 @@ impl IntoResponse for ApiError {
 /// A JSON body; what does not fit is refused with a reason in JSON, not in plain text.
 pub(super) struct Body<T>(pub T);
 
-impl<T: serde::de::DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: serde::de::DeserializeOwned> FromRequest<Api> for Body<T> {
     type Rejection = ApiError;
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let read = Json::<T>::from_request(request, state).await;
+    async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
+        let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let kib = length.unwrap_or(BODY_MAX).min(BODY_MAX) / 1024 + 1;
+        // The semaphore is never closed.
+        let _room = api.bodies_kib.acquire_many(kib as u32).await.map_err(|_| ApiError::ending())?;
+        let read = tokio::time::timeout(BODY_WAIT, Json::<T>::from_request(request, api)).await;
+        let read = read.map_err(|_| ApiError {
+            status: StatusCode::REQUEST_TIMEOUT,
+            ..ApiError::usage("the body did not come in time", "send it at once")
+        })?;
         read.map(|Json(body)| Body(body)).map_err(|refused| ApiError {
             status: refused.status(),
             ..ApiError::usage(

@@ -51,6 +51,28 @@ pub(super) async fn members(State(api): Shared) -> Json<Value> {
     Json(json!(members))
 }
 
+/// What Linux says of this process, under the names that Prometheus clients give it.
+fn process() -> String {
+    const KIB: u64 = 1024;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let of = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    let open_fds = std::fs::read_dir("/proc/self/fd").map(|entries| entries.count() as u64).ok();
+    let gauges = [
+        ("resident_memory_bytes", "Resident memory.", of("VmRSS:").map(|kib| kib * KIB)),
+        ("open_fds", "Open file descriptors.", open_fds),
+        ("threads", "Threads.", of("Threads:")),
+    ];
+    let mut text = String::new();
+    for (name, help, value) in gauges.into_iter().filter_map(|(name, help, value)| Some((name, help, value?))) {
+        // Writing to a string does not fail.
+        let _ = write!(text, "# HELP process_{name} {help}\n# TYPE process_{name} gauge\nprocess_{name} {value}\n");
+    }
+    text
+}
+
 /// `GET /metrics`, in the Prometheus text format 0.0.4.
 pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
     let moved = ask(&api.ports.content, |answer| ContentRequest::Stats { answer }).await?;
@@ -83,5 +105,8 @@ pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
     put("slots_used", "gauge", "Slots in use.", u64::from(view.slots_used));
     put("work", "gauge", "Work that was admitted and has not ended.", u64::from(view.work));
     drop(view);
+    put("work_waiting", "gauge", "New work that waits for the loop.", Counters::read(&counters.work_waiting));
+    put("outputs_waiting", "gauge", "Outputs that wait for a full driver.", Counters::read(&counters.backlog));
+    text.push_str(&process());
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

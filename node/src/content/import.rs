@@ -16,9 +16,8 @@ use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Request};
 use timerose_core::message::CIDS_MAX;
-use tokio::sync::mpsc;
 
-use crate::ports::{Added, Copies, Requests};
+use crate::ports::{Added, Copies, Requests, WorkSender};
 
 /// Bytes of blocks that are placed in one step.
 const PART_BYTES: usize = 8 << 20;
@@ -64,7 +63,7 @@ impl Imports {
         source: Box<dyn Read + Send>,
         tar: bool,
         spread: Option<Copies>,
-        work: &mpsc::Sender<Input>,
+        work: &WorkSender,
     ) -> Result<Added, Failure> {
         let request = self.requests.next();
         let (sender, placements) = sync::sync_channel(PLACEMENTS);
@@ -205,7 +204,7 @@ struct Spread<'a> {
     store: &'a Blockstore,
     me: NodeId,
     request: Request,
-    work: &'a mpsc::Sender<Input>,
+    work: &'a WorkSender,
     placements: sync::Receiver<Placement>,
     /// How many stores are to keep each block.
     copies: u8,

@@ -7,6 +7,7 @@ mod accepted_is_kept;
 mod all_end;
 mod capacity;
 mod digest;
+mod fair;
 mod job_result;
 mod no_spin;
 mod nothing_is_left;
@@ -22,6 +23,7 @@ pub use accepted_is_kept::AcceptedIsKept;
 pub use all_end::AllEnd;
 pub use capacity::Capacity;
 pub use digest::Digest;
+pub use fair::Fair;
 pub use job_result::JobResult;
 pub use no_spin::NoSpin;
 pub use nothing_is_left::NothingIsLeft;
@@ -71,6 +73,7 @@ pub fn laws(scenario: &Scenario) -> Vec<Box<dyn Law>> {
         Box::new(JobResult::default()),
         Box::new(Remembered::default()),
         Box::new(Capacity::new(scenario.slots, scenario.memory_mib << 20)),
+        Box::new(Fair::default()),
         Box::new(Trust::new(scenario.nodes - scenario.strangers)),
         Box::new(PlacedIsKept::default()),
         Box::new(AcceptedIsKept::default()),
