@@ -16,7 +16,7 @@ use crate::promise::{Asked, JournalEntry};
 use crate::runner::{NewJob, Runner};
 use crate::scheduler::{Call, Client, Origin, Scheduler};
 use crate::store::Store;
-use crate::trace::Traces;
+use crate::trace::{Traces, Unsigned};
 use crate::view::{MemberView, View};
 
 /// The most turns that a node's messages to itself may take in one call of [`Node::handle`]: a call on one's own
@@ -35,6 +35,7 @@ pub struct Node {
     memory: Memory,
     ledger: Ledger,
     traces: Traces,
+    unsigned: Unsigned,
 }
 
 impl Node {
@@ -51,6 +52,7 @@ impl Node {
             memory: Memory::default(),
             ledger: Ledger::default(),
             traces: Traces::new(1 << 63 | epoch << 20),
+            unsigned: Unsigned::default(),
         }
     }
 
@@ -61,6 +63,7 @@ impl Node {
         for _ in 0..SELF_TURNS_MAX {
             let Some(input) = inputs.pop_front() else { return };
             let mut outputs = Vec::new();
+            let signed = if let Input::Signed { receipts } = &input { receipts.len() } else { 0 };
             self.route(now, input, &mut outputs);
             self.finish(now, &mut outputs);
             // What a node says to itself takes the same route without the wire.
@@ -70,9 +73,10 @@ impl Node {
                     // The ledger's jobs are answered to it.
                     Output::JobReply { request, reply } if is_own(request) => self.ledger.job_ended(now, request, reply, out),
                     Output::Progress { request, .. } if is_own(request) => {}
-                    output => out.push(output),
+                    output => self.unsigned.pass(output, out),
                 }
             }
+            self.unsigned.signed(signed, out);
         }
     }
 
@@ -132,7 +136,7 @@ impl Node {
             .chain(jobs)
             .chain(store)
             .chain(self.ledger.residue())
-            .chain([self.memory.residue(), self.traces.residue()])
+            .chain([self.memory.residue(), self.traces.residue(), self.unsigned.residue()])
             .filter(|(_, count)| *count > 0)
             .collect()
     }

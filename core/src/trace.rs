@@ -3,7 +3,7 @@
 //! The executor of a task knows its receipt, and so do the keepers of its memo key. Who asks with a result knows neither of
 //! them: so all trusted peers in reach are asked at the same time, and the first answer counts.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec;
 use alloc::vec::Vec;
 use cid::Cid;
@@ -21,6 +21,45 @@ const PEERS_MAX: usize = 32;
 /// How long each step is waited for: this node's own look-up, then its peers' answers. What is not answered counts as not
 /// found; a lost connection is noticed at once.
 const WAIT: Instant = 2 * SECOND;
+
+/// Receipts that are being signed, and questions that came while they were: whoever knows a result may ask for its receipt
+/// at once, so these are looked up behind them. There are as many as there are questions.
+#[derive(Debug, Default)]
+pub struct Unsigned {
+    asked: u64,
+    signed: u64,
+    waiting: VecDeque<(u64, Output)>,
+}
+
+impl Unsigned {
+    /// Questions that wait.
+    pub fn residue(&self) -> (&'static str, usize) {
+        ("questions behind signatures", self.waiting.len())
+    }
+
+    /// Lets an output go on, unless it is a question that must wait. A call's own look-up never does.
+    pub fn pass(&mut self, output: Output, out: &mut Vec<Output>) {
+        match output {
+            Output::Recall { ticket: Ticket::Trace(_) | Ticket::Recall(..) | Ticket::JobMemo(_), .. }
+                if self.asked > self.signed =>
+            {
+                self.waiting.push_back((self.asked, output));
+            }
+            output => {
+                self.asked += u64::from(matches!(output, Output::Sign { .. }));
+                out.push(output);
+            }
+        }
+    }
+
+    /// So many are signed, and on their way to be kept: what waited for them goes on.
+    pub fn signed(&mut self, count: usize, out: &mut Vec<Output>) {
+        self.signed = self.asked.min(self.signed + count as u64);
+        while let Some((_, output)) = self.waiting.pop_front_if(|(behind, _)| *behind <= self.signed) {
+            out.push(output);
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Trace {

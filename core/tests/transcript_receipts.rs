@@ -146,3 +146,38 @@ fn a_receipt_is_looked_for_here_then_with_all_friends_at_once() {
         "#]],
     );
 }
+
+#[test]
+fn who_asks_for_a_receipt_that_is_being_signed_is_answered_when_it_is() {
+    check(
+        &with(
+            STORES,
+            "0 from n2 claim 5 1000 one 'x
+            . 1 loaded work/1 f
+            . 2 recalled work/1 k
+            . 3 fetched work/1 0
+            4 exited work/1 r
+            5 from n2 recall 6 r
+            6 trace 7 r
+            7 from n3 claim 8 1000 one 'y
+            8 signed work/1 r",
+        ),
+        expect![[r#"
+            0 from n2 claim 5 1000 one 'x
+                n2 <- grant 5
+                load f for work/1
+            4 exited work/1 r
+                n2 <- outcome 5 r
+                sign r as key for work/1
+            5 from n2 recall 6 r
+            6 trace 7 r
+            7 from n3 claim 8 1000 one 'y
+                n3 <- grant 8
+                recall one('y) for work/2
+            8 signed work/1 r
+                remember r as key by receipt
+                recall r for recall/n2/6
+                recall r for trace/1
+        "#]],
+    );
+}
