@@ -215,7 +215,7 @@ async fn a_wrong_block_for_a_cid_is_not_taken_and_its_sender_is_named() {
     let dir = tempfile::tempdir().expect("a folder");
     let (running, _, addr) = node(&dir).await;
     let liar = Keypair::generate_ed25519();
-    let config = Frames { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16 };
+    let config = Frames { protocol: PROTOCOL, max_frame: MAX_MESSAGE, max_inbound_streams: 8, queue: 16, events: 16 };
     let (sender, mut events) = connect(&liar, addr, config, Bitswap).await;
     let lying = tokio::spawn(async move {
         while let Some(event) = events.recv().await {

@@ -37,11 +37,10 @@ fn verify(client: &Client, args: &Verify) -> Result<(), CliError> {
     show(args.show.output, &report, || table(&report))?;
     match number(&report, "wrong") {
         0 => Ok(()),
-        wrong => Err(CliError {
-            code: "Corrupt".into(),
-            message: format!("{wrong} things are wrong"),
-            hint: if args.repair { "see above what to do" } else { "timerose repo verify --repair" }.into(),
-        }),
+        wrong => {
+            let hint = if args.repair { "see above what to do" } else { "timerose repo verify --repair" };
+            Err(CliError { code: "Corrupt".into(), ..CliError::usage(format!("{wrong} things are wrong"), hint) })
+        }
     }
 }
 
