@@ -31,11 +31,6 @@ impl CliError {
         CliError { code: "Usage".into(), message: message.to_string(), hint: hint.to_string(), retry_after: None }
     }
 
-    /// The same under another code.
-    pub fn with_code(self, code: &str) -> CliError {
-        CliError { code: code.into(), ..self }
-    }
-
     /// This machine did not do its part.
     pub fn io(what: impl Display, error: impl Display) -> CliError {
         CliError { code: "Io".into(), ..CliError::usage(format!("{what}: {error}"), "check the path and its permissions") }

@@ -1,6 +1,7 @@
 //! Overload, slow peers, and callers that go away: real processes.
 
 #[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
 use serde_json::{Value, json};

@@ -3,6 +3,7 @@
 #[path = "mesh/faults.rs"]
 mod faults;
 #[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
 use serde_json::Value;

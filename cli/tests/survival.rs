@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "the seed of random rounds is for whoever reads the log")]
 
 #[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
 use serde_json::Value;

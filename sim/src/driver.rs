@@ -49,15 +49,7 @@ impl World<'_> {
             Output::Fetch { ticket, roots, .. } => self.send_for(node, ticket, Want::Blocks(roots)),
             Output::List { ticket, root } => self.send_for(node, ticket, Want::Listing(root)),
             Output::Stop { ticket } => self.stop(node, ticket),
-            Output::Have { ticket, cids } => {
-                let mut bits = vec![0; cids.len().div_ceil(8)];
-                for (i, _) in cids.iter().enumerate().filter(|(_, cid)| self.content.has(node, cid)) {
-                    bits[i / 8] |= 1 << (i % 8);
-                }
-                let size = |cid: &Cid| if self.content.has(node, cid) { self.content.size(cid) } else { 0 };
-                let sizes = if cids.len() <= SIZES_MAX { cids.iter().map(size).collect() } else { Vec::new() };
-                self.answer(node, Input::Have { ticket, here: Here { bits, sizes } });
-            }
+            Output::Have { ticket, cids } => self.have(node, ticket, &cids),
             Output::Start { ticket: Ticket::Work(work), function, task, subject, spent } => {
                 if function.determinism == Determinism::Effects {
                     self.fact(Fact::StartedOnce { node, task: task.id(&subject) });
@@ -91,6 +83,17 @@ impl World<'_> {
             output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
             Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Traced { .. } => {}
         }
+    }
+
+    /// Says which blocks a node has.
+    fn have(&mut self, node: usize, ticket: Ticket, cids: &[Cid]) {
+        let mut bits = vec![0; cids.len().div_ceil(8)];
+        for (i, _) in cids.iter().enumerate().filter(|(_, cid)| self.content.has(node, cid)) {
+            bits[i / 8] |= 1 << (i % 8);
+        }
+        let size = |cid: &Cid| if self.content.has(node, cid) { self.content.size(cid) } else { 0 };
+        let sizes = if cids.len() <= SIZES_MAX { cids.iter().map(size).collect() } else { Vec::new() };
+        self.answer(node, Input::Have { ticket, here: Here { bits, sizes } });
     }
 
     /// Says what a node remembers.

@@ -45,7 +45,7 @@ pub fn verify(args: &VerifyReceipt) -> Result<(), CliError> {
     read.map_err(|e| CliError::io(args.file.display(), e))?;
     let receipt = timerose_node::verify_receipt(&proof).map_err(|why| {
         let hint = "do not believe it; ask a node for the receipt again: timerose receipt CID --export FILE";
-        CliError::usage(format!("{}: {why}", args.file.display()), hint).with_code("NotProven")
+        CliError { code: "NotProven".into(), ..CliError::usage(format!("{}: {why}", args.file.display()), hint) }
     })?;
     show(args.show.output, &receipt, || show_receipt(&receipt))
 }

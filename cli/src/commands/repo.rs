@@ -39,7 +39,7 @@ fn verify(client: &Client, args: &Verify) -> Result<(), CliError> {
         0 => Ok(()),
         wrong => {
             let hint = if args.repair { "see above what to do" } else { "timerose repo verify --repair" };
-            Err(CliError::usage(format!("{wrong} things are wrong"), hint).with_code("Corrupt"))
+            Err(CliError { code: "Corrupt".into(), ..CliError::usage(format!("{wrong} things are wrong"), hint) })
         }
     }
 }

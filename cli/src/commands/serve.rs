@@ -74,8 +74,8 @@ fn not_started(error: StartError) -> CliError {
     };
     match error {
         StartError::Address { .. } => CliError::usage(error, hint),
-        StartError::Damaged { .. } => CliError::usage(error, hint).with_code("Corrupt"),
-        StartError::Full { .. } => CliError::usage(error, hint).with_code("StorageFull"),
+        StartError::Damaged { .. } => CliError { code: "Corrupt".into(), ..CliError::usage(error, hint) },
+        StartError::Full { .. } => CliError { code: "StorageFull".into(), ..CliError::usage(error, hint) },
         _ => CliError::unavailable(error, hint),
     }
 }

@@ -1,5 +1,4 @@
 //! Real processes for tests: nodes in folders of their own, and commands against them. All of it ends with the test.
-#![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
 use serde_json::Value;
 use std::fs::File;
