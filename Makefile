@@ -10,6 +10,7 @@ help: ## list the targets
 
 demo: ## install what is missing, build, and run a word count on four nodes (DATA=path, LIMIT_MB=n, KEEP=1)
 	@scripts/setup
+	@scripts/interpreters || test $$? -eq 3
 	@cargo build --release --locked --bin timerose
 	@scripts/demo
 

@@ -53,8 +53,10 @@ pub enum Command {
     Get(Get),
     /// List a folder.
     Ls(Ls),
-    /// Make a function of a wasm file; prints its CID.
+    /// Make a function of a wasm file or a script; prints its CID.
     Deploy(Deploy),
+    /// Make a function of a wasm file or a script and call it at once; prints the result's bytes.
+    Run(Run),
     /// Show what a function takes and gives.
     Abi(Abi),
     /// Call a function on the nearest suitable node; prints the result's CID.
@@ -194,11 +196,23 @@ pub struct Ls {
 pub struct Deploy {
     #[command(flatten)]
     pub show: Show,
-    /// The code: a wasm module.
+    /// The code: a wasm module, or source text whose name ends in .py, .js, .mjs or .wat.
     pub file: PathBuf,
     /// What it takes and may use, as TOML; by default what its exports tell.
     #[arg(long, value_name = "FILE.toml")]
     pub manifest: Option<PathBuf>,
+}
+
+/// `timerose run`
+#[derive(clap::Args)]
+pub struct Run {
+    /// The code: a wasm module, or source text whose name ends in .py, .js, .mjs or .wat.
+    pub file: PathBuf,
+    /// What it takes and may use, as TOML; by default what its exports tell.
+    #[arg(long, value_name = "FILE.toml")]
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub with: With,
 }
 
 /// `timerose abi`
@@ -214,29 +228,36 @@ pub struct Abi {
 /// `timerose call`
 #[derive(clap::Args)]
 pub struct Call {
-    #[command(flatten)]
-    pub show: Show,
     /// The function's CID.
     #[arg(value_name = "FN")]
     pub function: String,
+    #[command(flatten)]
+    pub with: With,
+    /// Write the result's bytes to stdout instead of its CID.
+    #[arg(long)]
+    pub cat: bool,
+    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the running node has promised to do it.
+    #[arg(long, conflicts_with = "cat")]
+    pub detach: bool,
+}
+
+/// How a function is called.
+#[derive(clap::Args)]
+pub struct With {
+    #[command(flatten)]
+    pub show: Show,
     /// Which entry; needed where there is more than one.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub entry: String,
     /// An argument: a CID, @FILE, or text. Text that looks like a CID is given as @FILE. May be repeated.
     #[arg(long = "arg", value_name = "CID|@FILE|TEXT")]
     pub args: Vec<String>,
-    /// Write the result's bytes to stdout instead of its CID.
-    #[arg(long)]
-    pub cat: bool,
     /// Run it even if the result of an equal call is known.
     #[arg(long)]
     pub no_memo: bool,
     /// Tells equal calls apart: a function with effects runs once for each number.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub seq: u64,
-    /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the running node has promised to do it.
-    #[arg(long, conflicts_with = "cat")]
-    pub detach: bool,
     /// How long it may take, in all: 500ms, 30s, 5m, 1h. By default 30s, and 24h with --detach.
     #[arg(long, value_parser = duration)]
     pub timeout: Option<std::time::Duration>,

@@ -2,6 +2,7 @@
 
 mod call;
 mod content;
+mod deploy;
 mod mesh;
 mod receipt;
 mod repo;
@@ -36,7 +37,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Cat(cat) => content::cat(&client, &cat.of),
         Command::Get(get) => content::get(&client, &get),
         Command::Ls(ls) => content::ls(&client, &ls),
-        Command::Deploy(deploy) => call::deploy(&client, &deploy),
+        Command::Deploy(args) => deploy::deploy(&client, &args),
+        Command::Run(args) => deploy::run(&client, &args),
         Command::Abi(abi) => call::abi(&client, &abi),
         Command::Call(call) => call::call(&client, &call),
         Command::Mapreduce(job) => call::mapreduce(&client, &job),

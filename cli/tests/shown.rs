@@ -243,10 +243,10 @@ fn code_and_manifests_that_do_not_fit_are_not_deployed() {
         &world,
         &["deploy", "f.wasm", "--manifest", "typo.toml"],
         expect![[r#"
-        error: Usage: Failed to deserialize the JSON body into the target type: manifest.limit: unknown field `limit`, expected one of `engine`, `entries`, `determinism`, `limits`, `env`, `mounts`, `about` at line 1 column 89
-         hint: docs/api.md lists what each route takes, docs/functions.md what a manifest may say
-        exit 2
-    "#]],
+            error: Usage: Failed to deserialize the JSON body into the target type: manifest.limit: unknown field `limit`, expected one of `engine`, `entries`, `determinism`, `limits`, `args`, `env`, `mounts`, `about` at line 1 column 89
+             hint: docs/api.md lists what each route takes, docs/functions.md what a manifest may say
+            exit 2
+        "#]],
     );
     world.write("broken.toml", "[limits\n");
     check(

@@ -25,7 +25,9 @@ pub const WASM_FAN: &str = "wasm-fan";
 /// `ptr`; `alloc` must have left room for it.
 ///
 /// Engine `wasm-command`: a WASI preview 1 program. The only entry is `_start`; the first argument is its standard input and
-/// further ones its `argv`; standard output is the result.
+/// further ones its `argv`, after [`Function::args`]; standard output is the result. Code without `_start` that exports
+/// `malloc` is a library: any entry `entry(argc, argv) -> exit code` is called as C's `main` is, after `_initialize` if there
+/// is one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Which engine runs the code. A name that a node does not know makes it no candidate, not an error.
@@ -38,6 +40,9 @@ pub struct Function {
     pub determinism: Determinism,
     /// What one call may use.
     pub limits: Limits,
+    /// The first arguments of a command, before those of a call: what makes an interpreter run one script.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
     /// Environment variables of a command.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,

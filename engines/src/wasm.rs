@@ -175,7 +175,7 @@ impl Engine for WasmEngine {
         let _ticking = self.ticker.run();
         match &*program {
             Program::Fan(fan) => fan::run(fan, work, entry, &**host, cancel),
-            Program::Command(command) => command::run(command, work, host, cancel),
+            Program::Command(command) => command::run(command, work, entry, host, cancel),
         }
     }
 }

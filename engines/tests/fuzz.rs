@@ -45,6 +45,7 @@ fn function(engine: &str, entry: &str) -> Function {
         entries: vec![Entry { name: entry.into(), params, variadic: false, result: "bytes".into() }],
         determinism: Determinism::Pure,
         limits: Limits::default(),
+        args: Vec::new(),
         env: Default::default(),
         mounts: Default::default(),
         about: About::default(),

@@ -2,6 +2,7 @@
 
 mod calls;
 mod content;
+mod deploy;
 mod error;
 mod jobs;
 mod receipts;
@@ -68,7 +69,7 @@ fn router(api: Api) -> Router {
         .route("/v1/work", get(work::list))
         .route("/v1/work/{handle}", get(work::get))
         .route("/v1/work/{handle}/cancel", post(work::cancel))
-        .route("/v1/deploy", post(calls::deploy))
+        .route("/v1/deploy", post(deploy::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
         .route("/v1/receipt/{cid}", get(receipts::receipt))
         .route("/v1/proof/{cid}", get(receipts::proof))

@@ -88,6 +88,7 @@ impl Content {
             entries: vec![entry(RUN, true), entry(MAP, false), entry(REDUCE, true)],
             determinism,
             limits: Limits { memory, ..Limits::default() },
+            args: Vec::new(),
             env: BTreeMap::new(),
             mounts: BTreeMap::new(),
             about: Default::default(),

@@ -1,34 +1,20 @@
-//! `deploy`, `abi`, `call`, `mapreduce`: functions by CID.
+//! `abi`, `call`, `mapreduce`: functions by CID.
 
 use cid::Cid;
 use serde_json::{Value, json};
 use timerose_core::task::INLINE_MAX;
 
 use super::content::{cat, upload};
-use crate::args::{Abi, Call, Deploy, Format, Mapreduce};
+use crate::args::{Abi, Call, Format, Mapreduce, With};
 use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::{say, show};
 use crate::progress;
 use crate::text::{bytes, columns, plain};
 
-fn text(value: &Value) -> String {
+/// Text out of an answer, safe to show.
+pub fn text(value: &Value) -> String {
     value.as_str().map(plain).unwrap_or_default()
-}
-
-/// `timerose deploy`
-pub fn deploy(client: &Client, args: &Deploy) -> Result<(), CliError> {
-    let manifest = match &args.manifest {
-        None => None,
-        Some(path) => {
-            let read = std::fs::read_to_string(path).map_err(|e| CliError::io(path.display(), e))?;
-            let parsed = toml::from_str::<Value>(&read);
-            Some(parsed.map_err(|e| CliError::usage(format!("{}: {e}", path.display()), "docs/functions.md shows a manifest"))?)
-        }
-    };
-    let code = upload(client, &args.file, None)?;
-    let function = client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}), Repeat::Safe)?;
-    show(args.show.output, &function, || text(&function["function"]))
 }
 
 /// `timerose abi`
@@ -40,6 +26,7 @@ pub fn abi(client: &Client, args: &Abi) -> Result<(), CliError> {
 fn show_abi(function: &Value) -> String {
     let about = &function["about"];
     let limits = &function["limits"];
+    let words: Vec<String> = function["args"].as_array().into_iter().flatten().map(text).collect();
     let mut rows = vec![
         vec!["function".into(), text(&function["function"])],
         vec!["name".into(), text(&about["name"])],
@@ -47,6 +34,8 @@ fn show_abi(function: &Value) -> String {
         vec!["license".into(), text(&about["license"])],
         vec!["engine".into(), text(&function["engine"])],
         vec!["code".into(), text(&function["code"])],
+        vec!["source".into(), text(&about["source"])],
+        vec!["args".into(), words.join(" ")],
         vec!["results".into(), text(&function["determinism"])],
         vec![
             "limits".into(),
@@ -58,6 +47,9 @@ fn show_abi(function: &Value) -> String {
             ),
         ],
     ];
+    for (path, cid) in function["mounts"].as_object().into_iter().flatten() {
+        rows.push(vec!["mount".into(), format!("{} {}", plain(path), text(cid))]);
+    }
     for entry in function["entries"].as_array().into_iter().flatten() {
         let mut params: Vec<String> = Vec::new();
         for param in entry["params"].as_array().into_iter().flatten() {
@@ -92,24 +84,45 @@ fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
 
 /// `timerose call`
 pub fn call(client: &Client, args: &Call) -> Result<(), CliError> {
+    let how = match (args.detach, args.cat) {
+        (true, _) => How::Detached,
+        (false, true) => How::Bytes,
+        (false, false) => How::Cid,
+    };
+    make(client, &args.function, &args.with, how)
+}
+
+/// What is shown of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The result's CID.
+    Cid,
+    /// The result's bytes.
+    Bytes,
+    /// The handle, at once.
+    Detached,
+}
+
+/// Makes a call.
+pub fn make(client: &Client, function: &str, args: &With, how: How) -> Result<(), CliError> {
     let given: Result<Vec<Value>, CliError> = args.args.iter().map(|typed| argument(client, typed)).collect();
     let body = json!({
-        "fn": args.function,
+        "fn": function,
         "entry": args.entry,
         "args": given?,
         "timeout_ms": args.timeout.map(|timeout| timeout.as_millis() as u64),
         "memo": !args.no_memo,
         "seq": args.seq,
-        "detach": args.detach,
+        "detach": how == How::Detached,
     });
-    if args.detach {
+    if how == How::Detached {
         client.outlives_us()?;
     }
-    let answer = client.post("/v1/call", &body, Repeat::Unless(&args.function))?;
-    if args.detach {
+    let answer = client.post("/v1/call", &body, Repeat::Unless(function))?;
+    if how == How::Detached {
         return show(args.show.output, &answer, || text(&answer["handle"]));
     }
-    if args.cat {
+    if how == How::Bytes {
         return cat(client, answer["result"].as_str().unwrap_or_default());
     }
     if args.show.output == Format::Table {

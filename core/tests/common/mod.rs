@@ -45,6 +45,7 @@ pub fn function() -> Function {
         ],
         determinism: Determinism::Seeded,
         limits: Limits { memory: 1 << 20, timeout_ms: 5000, output: 4096, fuel: Some(1_000_000) },
+        args: vec!["-q".into(), "/app/main.py".into()],
         env: BTreeMap::from([("LANG".into(), "C".into())]),
         mounts: BTreeMap::from([("/lib".into(), cid("lib"))]),
         about: About {
@@ -61,6 +62,7 @@ pub fn small_function() -> Function {
     Function {
         determinism: Determinism::Pure,
         limits: Limits::default(),
+        args: Vec::new(),
         env: BTreeMap::new(),
         mounts: BTreeMap::new(),
         about: About::default(),

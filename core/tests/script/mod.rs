@@ -120,6 +120,7 @@ fn function(memory: u64) -> Function {
         entries: vec![entry("none", 0, false), entry("one", 1, false), entry("any", 1, true)],
         determinism: Determinism::Pure,
         limits: Limits { memory, ..Limits::default() },
+        args: Vec::new(),
         env: BTreeMap::new(),
         mounts: BTreeMap::new(),
         about: Default::default(),

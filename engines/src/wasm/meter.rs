@@ -38,6 +38,8 @@ pub(super) struct Meter {
     started: Instant,
     /// Time since the start that is not the guest's: reading content.
     waited: Duration,
+    /// Memory that the guest holds, in bytes: its own, and what its exceptions take.
+    held: u64,
     peak: u64,
     /// Whether memory was asked for beyond the limit.
     denied: bool,
@@ -62,6 +64,7 @@ impl Meter {
             cancel: cancel.clone(),
             started: Instant::now(),
             waited: Duration::ZERO,
+            held: 0,
             peak: 0,
             denied: false,
         }
@@ -120,6 +123,8 @@ impl Meter {
     pub(super) fn failure(&self, error: &wasmtime::Error, said: &[u8]) -> Failure {
         match error.downcast_ref::<Stop>() {
             Some(Stop::Failed(failure)) => return failure.clone(),
+            // An interpreter that gets no more memory says so to its script, and ends with an error that looks like any other.
+            Some(Stop::Exit(_)) if self.denied => return self.over_memory(),
             Some(Stop::Exit(exit)) => return failed(*exit, said, ""),
             Some(Stop::Broke(_)) | None => {}
         }
@@ -138,13 +143,14 @@ impl Meter {
 }
 
 impl ResourceLimiter for Meter {
-    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let desired = desired as u64;
-        if desired > self.limits.memory {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let held = self.held.saturating_add((desired as u64).saturating_sub(current as u64));
+        if held > self.limits.memory {
             self.denied = true;
             return Ok(false);
         }
-        self.peak = self.peak.max(desired);
+        self.held = held;
+        self.peak = self.peak.max(held);
         Ok(true)
     }
 

@@ -39,7 +39,9 @@ impl Runtime {
     pub(super) fn pooled(instances: u32) -> wasmtime::Result<Self> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_core_instances(instances)
-            .total_memories(instances)
+            // Exceptions live in a second memory of their instance.
+            .total_memories(instances.saturating_mul(2))
+            .total_gc_heaps(instances)
             .total_tables(instances)
             .max_memory_size(RESERVATION as usize)
             .max_core_instance_size(INSTANCE_BYTES)

@@ -111,9 +111,10 @@ pub(super) fn complete(common: &Linker<Command>, module: &Module) -> wasmtime::R
         let ExternType::Func(ty) = import.ty() else { continue };
         let name = import.name().to_string();
         let errno = codes::without_implementation(&name);
-        let answers = ty.results().len() == 1 && ty.results().all(|result| matches!(result, ValType::I32));
+        let answers =
+            import.module() == WASI && ty.results().len() == 1 && ty.results().all(|result| matches!(result, ValType::I32));
         // That the name is taken means that the call is implemented.
-        let _ = linker.func_new(WASI, import.name(), ty, move |_, _, results| match results {
+        let _ = linker.func_new(import.module(), import.name(), ty, move |_, _, results| match results {
             [result] if answers => {
                 *result = Val::I32(errno as i32);
                 Ok(())
@@ -160,9 +161,12 @@ fn process(linker: &mut Linker<Command>) -> wasmtime::Result<()> {
 /// Reading and writing.
 fn streams(linker: &mut Linker<Command>) -> wasmtime::Result<()> {
     linker.func_wrap(WASI, "fd_read", |caller: Caller<'_, Command>, fd: u32, iovecs: u32, count: u32, read: u32| {
-        call(caller, |guest, Command { files, meter, .. }| {
+        call(caller, |guest, Command { files, meter, world, .. }| {
             files.exists(fd)?;
-            scatter(guest, iovecs, count, read, |_, piece| files.read(meter, fd, piece))
+            scatter(guest, iovecs, count, read, |_, piece| match files.is_random(fd) {
+                true => world.random(piece).map(|()| piece.len() as u32),
+                false => files.read(meter, fd, piece),
+            })
         })
     })?;
     linker.func_wrap(

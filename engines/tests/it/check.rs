@@ -70,12 +70,12 @@ fn unfit_code_is_rejected_with_the_finding() {
         (fan(cid, &[variadic("none")]), code(FAN), "\"none\" should take 3 i32"),
         (fan(cid, &[]), code(FAN), "between 1 and 256 entries"),
         (small, code(FAN), "starts with 65536 bytes of memory"),
-        (mounted, code(FAN), "no environment and no mounts"),
+        (mounted, code(FAN), "no arguments of its own, no environment and no mounts"),
         (strange, code(FAN), "not the name of a wasm engine"),
         (command(cid), code(&foreign), "unknown import env.proc_exit"),
         (command(cid), code(&global), "unknown import wasi_snapshot_preview1.proc_exit"),
         (command(cid), code(FAN), "\"_start\""),
-        (function(WASM_COMMAND, cid, vec![entry("main", 0)]), code(COMMAND), "the only entry of a wasm-command is _start"),
+        (function(WASM_COMMAND, cid, vec![entry("main", 0)]), code(COMMAND), "the only entry of a program is _start"),
         (env, code(COMMAND), "environment variable"),
     ];
     for (function, code, wanted) in cases {

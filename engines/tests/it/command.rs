@@ -1,7 +1,9 @@
 //! Runs of `wasm-command` programs: streams, arguments, time, randomness, the end.
 
 use timerose_core::failure::Failure;
+use timerose_core::function::{Function, WASM_COMMAND};
 use timerose_core::id::{RAW, cid_of};
+use timerose_core::record;
 use timerose_core::task::{Arg, INLINE_MAX};
 
 use crate::setup::*;
@@ -86,11 +88,26 @@ fn arguments_and_environment_arrive_in_order() {
     let mut function = command(code);
     function.env.insert("B".into(), "2".into());
     function.env.insert("A".into(), "1".into());
+    function.args = vec!["own".into(), "own 2".into()];
     let file = Arg::Link(setup.content.file("from a file"));
     let args = vec![inline(""), inline("first"), file.clone()];
-    assert_eq!(setup.output(&work(function.clone(), "", args.clone())), b"main\0first\0from a file\0A=1\0B=2\0");
+    let output = |function: &Function| {
+        let work = work(function.clone(), "", args.clone());
+        let own = format!(
+            "TIMEROSE_FUNCTION={}\0TIMEROSE_TASK={}\0TIMEROSE_TIMEOUT_MS=30000\0",
+            record::address(function).0,
+            work.task
+        );
+        let said = setup.output(&work);
+        let (before, after) = said.split_at(said.len() - own.len());
+        assert_eq!(String::from_utf8_lossy(after), own);
+        String::from_utf8_lossy(before).into_owned()
+    };
+    assert_eq!(output(&function), "main\0own\0own 2\0first\0from a file\0A=1\0B=2\0");
     function.about.name = "named".into();
-    assert_eq!(setup.output(&work(function.clone(), "", args)), b"named\0first\0from a file\0A=1\0B=2\0");
+    // What the program is told of itself is true, whatever the manifest says.
+    function.env.insert("TIMEROSE_TASK".into(), "another".into());
+    assert_eq!(output(&function), "named\0own\0own 2\0first\0from a file\0A=1\0B=2\0");
     let long = Arg::Link(setup.content.file("x".repeat(INLINE_MAX + 1)));
     for bad in [inline(b"\xff"), inline(b"a\0b"), long] {
         let failure = setup.failure(&work(function.clone(), "", vec![inline(""), file.clone(), bad]));
@@ -136,6 +153,81 @@ fn limits_hold_for_programs_too() {
     let hungry = "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then unreachable))";
     let function = command(setup.wat(&program(hungry)));
     assert_eq!(setup.failure(&work(function, "", vec![])), exceeded("memory", 16 << 20));
+    // The same for a program that notices and gives up in good order.
+    let gives_up = "(if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then (call $proc_exit (i32.const 1))))";
+    let function = command(setup.wat(&program(gives_up)));
+    assert_eq!(setup.failure(&work(function, "", vec![])), exceeded("memory", 16 << 20));
+}
+
+/// A library whose `malloc` gives the end of a page, and whose `main` writes its arguments out and gives their number - 1.
+const LIBRARY: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (global $began (mut i32) (i32.const 0))
+    (func (export "_initialize") (global.set $began (i32.const 1)))
+    (func (export "malloc") (param i32) (result i32)
+        (if (result i32) (global.get $began) (then (i32.const 1024)) (else (i32.const 0))))
+    (func (export "fills") (param i32 i32) (result i32)
+        (i32.sub (local.get 0) (i32.const 3)))
+    (func (export "main") (param i32 i32) (result i32)
+        (i32.store (i32.const 0) (i32.load (i32.add (local.get 1) (i32.const 4))))
+        (i32.store (i32.const 4) (i32.sub (i32.load (i32.add (local.get 1) (i32.const 8))) (i32.load (i32.const 0))))
+        (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))
+        (i32.load (i32.add (local.get 1) (i32.mul (local.get 0) (i32.const 4))))))"#;
+
+#[test]
+fn a_function_of_a_library_is_called_as_main_is() {
+    let mut setup = Setup::new();
+    let code = setup.wat(LIBRARY);
+    let library = |entry: &str| {
+        let mut function = function(WASM_COMMAND, code, vec![variadic(entry)]);
+        function.args = vec!["own".into()];
+        function
+    };
+    // The second of three, up to where the third begins; the array ends with a null pointer, which is what it exits with.
+    assert_eq!(setup.output(&work(library("main"), "", vec![inline("stdin"), inline("more")])), b"own\0");
+    assert_eq!(setup.output(&work(library("fills"), "", vec![inline("stdin"), inline("more")])), b"");
+    let failure = setup.failure(&work(library("fills"), "", vec![inline("stdin"), inline("more"), inline("most")]));
+    assert_eq!(failure, Failure::FunctionFailed { exit: 1, stderr: String::new() });
+    let code = setup.wat(&LIBRARY.replace("(i32.const 1024)", "(i32.const 65533)"));
+    let far = function(WASM_COMMAND, code, vec![variadic("main")]);
+    let Failure::FunctionFailed { exit: 134, stderr } = setup.failure(&work(far, "", vec![])) else { panic!("no failure") };
+    assert!(stderr.contains("malloc gave no room"), "{stderr}");
+}
+
+#[test]
+fn the_device_of_randomness_gives_what_the_call_gives() {
+    let mut setup = Setup::new();
+    // Descriptor 3 is /dev, where nothing is mounted.
+    let open = r#"(i64.store (i32.const 1024) (i64.const 0x6d6f646e617275))
+        (if (call $path_open (i32.const 3) (i32.const 0) (i32.const 1024) (i32.const 7) (i32.const 0) (i64.const 2)
+            (i64.const 0) (i32.const 0) (i32.const 1032)) (then unreachable))
+        (i32.store (i32.const 0) (i32.const 2048)) (i32.store (i32.const 4) (i32.const 32))
+        (if (call $fd_read (i32.load (i32.const 1032)) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+        (call $say (i32.const 1) (i32.const 2048) (i32.const 32))"#;
+    let import = r#"(module (import "wasi_snapshot_preview1" "path_open"
+        (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"#;
+    let device = setup.wat(&program(open).replacen("(module", import, 1));
+    let call =
+        "(drop (call $random_get (i32.const 2048) (i32.const 32))) (call $say (i32.const 1) (i32.const 2048) (i32.const 32))";
+    let call = setup.wat(&program(call));
+    let (device, call) = (work(command(device), "", vec![]), work(command(call), "", vec![]));
+    assert_eq!(setup.output(&device), setup.output(&call));
+}
+
+#[test]
+fn exceptions_are_caught_and_cost_no_more_memory_the_oftener_they_are_thrown() {
+    let mut setup = Setup::new();
+    let throw = "(local.set $n (i32.const 3000000))
+        (loop
+            (block $caught (try_table (catch $oops $caught) (throw $oops)))
+            (local.set $n (i32.sub (local.get $n) (i32.const 1)))
+            (br_if 0 (local.get $n)))
+        (call $say (i32.const 1) (i32.const 16) (i32.const 4))";
+    let code = setup.wat(&program(throw).replacen("(memory", "(tag $oops) (memory", 1));
+    assert_eq!(setup.output(&work(command(code), "", vec![])), b"oops");
+    let code = setup.wat(&program("(throw $oops)").replacen("(memory", "(tag $oops) (memory", 1));
+    assert!(matches!(setup.failure(&work(command(code), "", vec![])), Failure::FunctionFailed { exit: 134, .. }));
 }
 
 #[test]

@@ -225,7 +225,7 @@ fn mounts_tell_their_guest_paths() {
     let name = "(if (call $fd_prestat_get (i32.const 4) (i32.const 8192)) (then unreachable))
         (if (call $fd_prestat_dir_name (i32.const 4) (i32.const 8200) (i32.load (i32.const 8196))) (then unreachable))
         (call $say (i32.const 8192) (i32.add (i32.const 8) (i32.load (i32.const 8196))))
-        (i32.store8 (i32.const 16) (call $fd_prestat_get (i32.const 5) (i32.const 8192))) (call $say (i32.const 16) (i32.const 1))";
+        (i32.store8 (i32.const 16) (call $fd_prestat_get (i32.const 6) (i32.const 8192))) (call $say (i32.const 16) (i32.const 1))";
     let mut function = mounted(&mut setup, &opener(0, READ, name));
     function.mounts.insert("/more/".into(), tree(&mut setup));
     assert_eq!(open(&setup, &function, "."), b"\0\0\0\0\x05\0\0\0/more\x08");

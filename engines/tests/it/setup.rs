@@ -32,6 +32,18 @@ impl Content {
         cid
     }
 
+    /// A file under an address that is known beforehand.
+    #[allow(dead_code, reason = "for the tests of scripts")]
+    pub fn file_as(&mut self, cid: Cid, bytes: Vec<u8>) {
+        self.files.insert(cid, Arc::new(bytes));
+    }
+
+    /// The bytes of a file.
+    #[allow(dead_code, reason = "for the tests of scripts")]
+    pub fn bytes(&self, file: &Cid) -> Arc<Vec<u8>> {
+        self.files[file].clone()
+    }
+
     pub fn dir(&mut self, entries: &[(&str, Cid)]) -> Cid {
         let entries: Vec<HostEntry> = entries
             .iter()
@@ -146,6 +158,7 @@ pub fn function(engine: &str, code: Cid, entries: Vec<Entry>) -> Function {
         entries,
         determinism: Determinism::Pure,
         limits: Limits { memory: 16 << 20, timeout_ms: 30_000, output: 1 << 20, fuel: None },
+        args: Vec::new(),
         env: BTreeMap::new(),
         mounts: BTreeMap::new(),
         about: About::default(),

@@ -43,7 +43,17 @@ fn deployed(setup: &mut Setup, manifest: &str, module: &str) -> Function {
     let text = fs::read_to_string(guests().join("wordcount").join(manifest)).expect("a manifest");
     let Manifest { engine, determinism, limits, entries, about } = toml::from_str(&text).expect("a valid manifest");
     let code = setup.content.file(guest(module));
-    Function { engine, code, entries, determinism, limits, env: BTreeMap::new(), mounts: BTreeMap::new(), about }
+    Function {
+        engine,
+        code,
+        entries,
+        determinism,
+        limits,
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        mounts: BTreeMap::new(),
+        about,
+    }
 }
 
 fn fan_function(setup: &mut Setup) -> Function {

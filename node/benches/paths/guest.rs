@@ -43,6 +43,7 @@ impl Guest {
             entries: vec![Entry { name: self.entry.into(), params: vec![param], variadic: false, result: "bytes".into() }],
             determinism: Determinism::Pure,
             limits: Limits { memory: 16 << 20, timeout_ms: 30_000, output: 1 << 20, fuel: None },
+            args: Vec::new(),
             env: Default::default(),
             mounts: Default::default(),
             about: About::default(),

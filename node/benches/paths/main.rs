@@ -16,6 +16,7 @@ mod machine;
 mod net;
 mod pair;
 mod report;
+mod script_path;
 mod small;
 
 use clap::Parser;
@@ -29,7 +30,7 @@ use report::Row;
 #[derive(Parser)]
 #[command(about = "Measures the paths of DESIGN section 8, each beside its limit")]
 pub struct Settings {
-    /// The groups to run: core, engine, small, pair, add, exchange. All where none is named.
+    /// The groups to run: core, engine, script, small, pair, add, exchange. All where none is named.
     groups: Vec<String>,
     /// Rounds of every row.
     #[arg(long, default_value_t = 5)]
@@ -67,6 +68,7 @@ type Group = (&'static str, fn(&Runtime, &Settings) -> Vec<Row>);
 const GROUPS: &[Group] = &[
     ("core", core_path::rows),
     ("engine", engine_path::rows),
+    ("script", script_path::rows),
     ("small", small::rows),
     ("pair", pair::rows),
     ("add", add::rows),

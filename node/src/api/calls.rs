@@ -1,4 +1,4 @@
-//! Functions: deploying, describing and calling them.
+//! Functions: describing and calling them.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,20 +10,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::time::Duration;
 use timerose_core::failure::Failure;
-use timerose_core::function::{About, Determinism, Entry, Function, Limits};
+use timerose_core::function::Function;
 use timerose_core::io::Answer;
 use timerose_core::promise::Asked;
 use timerose_core::record;
 use timerose_core::task::{Arg, Done, Task};
-use timerose_engines::CODE_MAX;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::error::{ApiError, Body};
-use crate::ports::{CHUNKS, ContentRequest, EngineRequest, NamedKind};
+use crate::ports::{CHUNKS, ContentRequest, NamedKind};
 use crate::shown::show_usage;
 
 /// The body of a call.
@@ -126,86 +124,6 @@ pub(super) fn show_done(done: &Done) -> Value {
     })
 }
 
-/// The body of a deployment: the code's CID, and the manifest but for it.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct DeployBody {
-    code: String,
-    #[serde(default)]
-    manifest: Option<ManifestBody>,
-}
-
-/// A manifest as people write it.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ManifestBody {
-    #[serde(default)]
-    engine: Option<String>,
-    #[serde(default)]
-    entries: Vec<Entry>,
-    #[serde(default)]
-    determinism: Determinism,
-    #[serde(default)]
-    limits: LimitsBody,
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    #[serde(default)]
-    mounts: BTreeMap<String, String>,
-    #[serde(default)]
-    about: About,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LimitsBody {
-    memory: Option<u64>,
-    timeout_ms: Option<u64>,
-    output: Option<u64>,
-    fuel: Option<u64>,
-}
-
-/// `POST /v1/deploy`
-pub(super) async fn deploy(State(api): Shared, Body(body): Body<DeployBody>) -> Result<Json<Value>, ApiError> {
-    let code = parse_cid(&body.code)?;
-    let bytes = read_file(&api, code).await?;
-    let manifest = body.manifest.unwrap_or_default();
-    let described = ask(&api.ports.engine, |answer| EngineRequest::Describe { code: bytes.clone(), answer }).await;
-    // A full manifest may stand for code that does not describe itself.
-    let (engine, entries) = match (described, &manifest.engine) {
-        (Ok(described), _) => described,
-        (Err(_), Some(_)) if !manifest.entries.is_empty() => Default::default(),
-        (Err(error), _) => return Err(error),
-    };
-    let mut mounts = BTreeMap::new();
-    for (path, root) in &manifest.mounts {
-        mounts.insert(path.clone(), parse_cid(root)?);
-    }
-    let (given, usual) = (manifest.limits, Limits::default());
-    let function = Arc::new(Function {
-        engine: manifest.engine.unwrap_or(engine),
-        code,
-        entries: if manifest.entries.is_empty() { entries } else { manifest.entries },
-        determinism: manifest.determinism,
-        limits: Limits {
-            memory: given.memory.unwrap_or(usual.memory),
-            timeout_ms: given.timeout_ms.unwrap_or(usual.timeout_ms),
-            output: given.output.unwrap_or(usual.output),
-            fuel: given.fuel,
-        },
-        env: manifest.env,
-        mounts,
-        about: manifest.about,
-    });
-    ask(&api.ports.engine, |answer| EngineRequest::Check { function: function.clone(), code: bytes, answer }).await?;
-    function.check()?;
-    let block = Bytes::from(record::encode(&*function));
-    if block.len() > <Function as record::Record>::MAX_BYTES {
-        return Err(Failure::Rejected { finding: "a manifest of over 64 KiB".into() }.into());
-    }
-    let cid = ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?;
-    Ok(Json(show_function(&cid, &function)))
-}
-
 /// `GET /v1/abi/CID`
 pub(super) async fn abi(State(api): Shared, Path(cid): Path<String>) -> Result<Json<Value>, ApiError> {
     let cid = parse_cid(&cid)?;
@@ -218,7 +136,8 @@ pub(super) async fn abi(State(api): Shared, Path(cid): Path<String>) -> Result<J
     Ok(Json(show_function(&cid, &function)))
 }
 
-fn show_function(cid: &Cid, function: &Function) -> Value {
+/// A manifest as JSON.
+pub(super) fn show_function(cid: &Cid, function: &Function) -> Value {
     let mounts: BTreeMap<&String, String> = function.mounts.iter().map(|(path, root)| (path, root.to_string())).collect();
     json!({
         "function": cid.to_string(),
@@ -227,6 +146,7 @@ fn show_function(cid: &Cid, function: &Function) -> Value {
         "entries": function.entries,
         "determinism": function.determinism,
         "limits": function.limits,
+        "args": function.args,
         "env": function.env,
         "mounts": mounts,
         "about": {
@@ -248,10 +168,11 @@ pub(super) async fn ask<R, T>(
     Ok(answered.await.map_err(|_| ApiError::ending())??)
 }
 
-async fn read_file(api: &super::Api, file: Cid) -> Result<Bytes, ApiError> {
+/// Reads a file of at most `max` bytes.
+pub(super) async fn read_file(api: &super::Api, file: Cid, max: u64) -> Result<Bytes, ApiError> {
     let named = ask(&api.ports.content, |answer| ContentRequest::Resolve { root: file, path: String::new(), answer }).await?;
-    if named.kind != NamedKind::File || named.size > CODE_MAX {
-        return Err(Failure::Rejected { finding: format!("code is a file of at most {CODE_MAX} bytes") }.into());
+    if named.kind != NamedKind::File || named.size > max {
+        return Err(Failure::Rejected { finding: format!("code is a file of at most {max} bytes") }.into());
     }
     let (chunks, mut read) = mpsc::channel(CHUNKS);
     api.ports.content.send(ContentRequest::Read { file, chunks }).await.map_err(|_| ApiError::ending())?;

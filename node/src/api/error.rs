@@ -51,6 +51,12 @@ impl ApiError {
         Failure::NodeFailed { what: "the node is ending".into() }.into()
     }
 
+    /// The same with another hint.
+    pub fn with_hint(mut self, hint: &str) -> ApiError {
+        self.body["hint"] = hint.into();
+        self
+    }
+
     /// The JSON of the answer.
     pub fn body(&self) -> &Value {
         &self.body

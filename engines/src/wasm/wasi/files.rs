@@ -1,6 +1,7 @@
 //! Descriptors and paths: the standard streams and read-only content that is read as it is asked for.
 //!
-//! There are no symbolic links, and a path cannot leave the directory that it starts in.
+//! There are no symbolic links, and a path cannot leave the directory that it starts in. `/dev/urandom` and `/dev/random` are there,
+//! because programs look for their randomness in them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,6 +20,9 @@ const DESCRIPTORS_MAX: usize = 1024;
 const LISTINGS_MAX: usize = 256;
 /// Reads shorter than this are served from a read-ahead of this size, in bytes: a block is not looked up for each line.
 const AHEAD: usize = 64 << 10;
+/// Where programs look for randomness, unless something is mounted there.
+const DEV: &str = "/dev";
+const RANDOM: [&str; 2] = ["random", "urandom"];
 /// Bytes of a directory entry before its name.
 const DIRENT: usize = 24;
 
@@ -63,7 +67,12 @@ pub(super) struct Dir {
 /// What a path leads to.
 pub(super) enum Place {
     Dir(Dir),
-    File { cid: Cid, size: u64 },
+    File {
+        cid: Cid,
+        size: u64,
+    },
+    /// Randomness without end.
+    Random,
 }
 
 impl Place {
@@ -71,6 +80,7 @@ impl Place {
         match self {
             Place::Dir(dir) => filestat(codes::FILETYPE_DIRECTORY, dir.inode, 0),
             Place::File { cid, size } => filestat(codes::FILETYPE_REGULAR_FILE, inode(cid), *size),
+            Place::Random => filestat(codes::FILETYPE_UNKNOWN, inode(&random()), 0),
         }
     }
 }
@@ -87,6 +97,7 @@ enum Descriptor {
     /// A directory; with the guest path where it is a mount.
     Dir(Dir, Option<String>),
     Stream(Stream),
+    Random,
 }
 
 /// All that a program has open.
@@ -104,6 +115,7 @@ impl Files {
     /// Opens the standard streams as 0, 1 and 2, and the mounts from 3 on. A mounted file appears in the directory above it.
     pub(super) fn open(&mut self, meter: &mut Meter, stdin: Source, mounts: &BTreeMap<String, Cid>) -> Result<(), Failure> {
         let mut dirs: BTreeMap<&str, (u64, Vec<HostEntry>)> = BTreeMap::new();
+        let mut dev = None;
         for (path, cid) in mounts {
             let path = path.trim_end_matches('/');
             let dir = self.list(meter, cid)?;
@@ -121,9 +133,15 @@ impl Files {
             dirs.entry(at).or_insert_with(|| (inode(cid), Vec::new())).1.extend(entries);
         }
         self.table = vec![Some(open_file(stdin)), Some(Descriptor::Stream(Stream::Out)), Some(Descriptor::Stream(Stream::Err))];
+        if !dirs.keys().any(|path| *path == DEV) {
+            // Behind all that the manifest mounts, whose numbers stay as they are.
+            let entries = RANDOM.map(|name| HostEntry { name: name.into(), cid: random(), size: 0, is_dir: false });
+            dev = Some(Descriptor::Dir(Dir { inode: inode(&random()), entries: Arc::new(entries.into()) }, Some(DEV.into())));
+        }
         for (path, (inode, entries)) in dirs {
             self.table.push(Some(Descriptor::Dir(Dir { inode, entries: sorted(entries) }, Some(path.to_string()))));
         }
+        self.table.extend(dev.map(Some));
         Ok(())
     }
 
@@ -139,8 +157,13 @@ impl Files {
     pub(super) fn stream(&self, fd: u32) -> Result<Stream, Fault> {
         match self.get(fd)? {
             Descriptor::Stream(stream) => Ok(*stream),
-            Descriptor::File(_) | Descriptor::Dir(..) => Err(Errno::RoFs.into()),
+            Descriptor::File(_) | Descriptor::Dir(..) | Descriptor::Random => Err(Errno::RoFs.into()),
         }
+    }
+
+    /// Whether reading gives randomness.
+    pub(super) fn is_random(&self, fd: u32) -> bool {
+        matches!(self.get(fd), Ok(Descriptor::Random))
     }
 
     /// The guest path of a mount.
@@ -155,6 +178,7 @@ impl Files {
         match self.table.get_mut(fd as usize).and_then(Option::as_mut) {
             Some(Descriptor::File(file)) => Ok((file, &*self.host)),
             Some(Descriptor::Dir(..)) => Err(Errno::IsDir.into()),
+            Some(Descriptor::Random) => Err(Errno::SPipe.into()),
             Some(Descriptor::Stream(_)) | None => Err(Errno::BadF.into()),
         }
     }
@@ -195,6 +219,7 @@ impl Files {
             Descriptor::Dir(..) => (codes::FILETYPE_DIRECTORY, DIR_RIGHTS, DIR_RIGHTS | FILE_RIGHTS),
             // Not a character device: programs would take it for a terminal and write line by line.
             Descriptor::Stream(_) => (codes::FILETYPE_UNKNOWN, STREAM_RIGHTS, 0),
+            Descriptor::Random => (codes::FILETYPE_UNKNOWN, FILE_RIGHTS, 0),
         };
         let mut stat = [0; 24];
         stat[0] = kind;
@@ -211,6 +236,7 @@ impl Files {
             Descriptor::File(file) => filestat(codes::FILETYPE_REGULAR_FILE, u64::from(fd) + 1, file.source.size()),
             Descriptor::Dir(dir, _) => filestat(codes::FILETYPE_DIRECTORY, dir.inode, 0),
             Descriptor::Stream(_) => filestat(codes::FILETYPE_UNKNOWN, u64::from(fd) + 1, 0),
+            Descriptor::Random => filestat(codes::FILETYPE_UNKNOWN, inode(&random()), 0),
         })
     }
 
@@ -270,11 +296,12 @@ impl Files {
         let descriptor = match place {
             Place::Dir(dir) if rights & codes::RIGHT_FD_WRITE == 0 => Descriptor::Dir(dir, None),
             Place::Dir(_) => return Err(Errno::IsDir.into()),
-            Place::File { .. } if how & codes::OFLAGS_DIRECTORY != 0 => return Err(Errno::NotDir.into()),
-            Place::File { .. } if how & codes::OFLAGS_TRUNC != 0 || rights & codes::RIGHT_FD_WRITE != 0 => {
+            Place::File { .. } | Place::Random if how & codes::OFLAGS_DIRECTORY != 0 => return Err(Errno::NotDir.into()),
+            Place::File { .. } | Place::Random if how & codes::OFLAGS_TRUNC != 0 || rights & codes::RIGHT_FD_WRITE != 0 => {
                 return Err(Errno::RoFs.into());
             }
             Place::File { cid, size } => open_file(Source::Content { cid, size }),
+            Place::Random => Descriptor::Random,
         };
         let free = self.table.iter().position(Option::is_none).unwrap_or(self.table.len());
         if free >= DESCRIPTORS_MAX {
@@ -308,7 +335,8 @@ impl Files {
                     let HostEntry { cid, size, is_dir, .. } = here.entries[found];
                     if !is_dir {
                         // Nothing lies below a file, not even itself.
-                        return if parts.next().is_none() { Ok(Place::File { cid, size }) } else { Err(Errno::NotDir.into()) };
+                        let place = if cid == random() { Place::Random } else { Place::File { cid, size } };
+                        return if parts.next().is_none() { Ok(place) } else { Err(Errno::NotDir.into()) };
                     }
                     let below = self.list(meter, &cid)?.ok_or(Errno::NotDir)?;
                     above.push(std::mem::replace(&mut here, below));
@@ -360,6 +388,11 @@ impl OpenFile {
 
 fn open_file(source: Source) -> Descriptor {
     Descriptor::File(OpenFile { source, at: 0, ahead: Vec::new(), ahead_at: 0 })
+}
+
+/// Stands for randomness where a file has its address: the address of nothing. A folder that names it gets randomness too.
+fn random() -> Cid {
+    Cid::default()
 }
 
 /// Sorts entries for look-up. Names that no path could lead to, and all but the first of a name, are left out.
