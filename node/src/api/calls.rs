@@ -87,8 +87,9 @@ pub(super) async fn call(State(api): Shared, Body(body): Body<CallBody>) -> Resu
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
     let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
-    let answer = api.client.call(task, timeout, body.memo).await?;
-    Ok(Json(show_answer(&answer)).into_response())
+    let answer = show_answer(&api.client.call(task, timeout, body.memo).await?);
+    api.events.tell("call", || answer.clone());
+    Ok(Json(answer).into_response())
 }
 
 fn show_answer(answer: &Answer) -> Value {

@@ -1,0 +1,89 @@
+// CodeMirror, with what the playground needs. It lives in a shadow tree: there its styles are sheets made by script, which the
+// page's policy allows, while it would forbid a style element in the document.
+
+import { closeBrackets, closeBracketsKeymap } from '@codemirror/autocomplete';
+import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
+import { javascript } from '@codemirror/lang-javascript';
+import { python } from '@codemirror/lang-python';
+import { HighlightStyle, bracketMatching, indentOnInput, indentUnit, syntaxHighlighting } from '@codemirror/language';
+import { Compartment, EditorState, Prec } from '@codemirror/state';
+import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';
+import { tags } from '@lezer/highlight';
+
+export type Language = 'python' | 'javascript';
+
+export interface Editor {
+  /** Shows another text, unless it is the one that is there. */
+  show(text: string): void;
+  speak(language: Language): void;
+  close(): void;
+}
+
+const theme = EditorView.theme({
+  '&': { color: 'var(--text)', fontSize: '0.9rem', maxHeight: '30rem' },
+  '&.cm-focused': { outline: 'none' },
+  '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.55', minHeight: '13rem', overflow: 'auto' },
+  '.cm-content': { caretColor: 'var(--accent)' },
+  '.cm-cursor': { borderLeftColor: 'var(--accent)', borderLeftWidth: '2px' },
+  '.cm-gutters': { background: 'var(--sunk)', color: 'var(--quiet)', borderRight: '1px solid var(--line)' },
+  '.cm-activeLine': { background: 'color-mix(in srgb, var(--accent) 6%, transparent)' },
+  '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground': {
+    background: 'color-mix(in srgb, var(--accent) 24%, transparent)',
+  },
+  '&.cm-focused .cm-matchingBracket': { background: 'var(--accent-soft)', outline: '1px solid var(--accent)' },
+});
+
+const colours = HighlightStyle.define([
+  { tag: [tags.keyword, tags.operatorKeyword, tags.modifier], color: 'var(--syntax-word)' },
+  { tag: [tags.string, tags.special(tags.string), tags.regexp], color: 'var(--syntax-text)' },
+  { tag: [tags.number, tags.bool, tags.null], color: 'var(--syntax-number)' },
+  { tag: tags.comment, color: 'var(--syntax-note)', fontStyle: 'italic' },
+  { tag: [tags.function(tags.variableName), tags.definition(tags.variableName), tags.className], color: 'var(--syntax-name)' },
+]);
+
+/** Opens an editor in an element. */
+export function open(
+  host: HTMLElement,
+  options: { text: string; language: Language; label: string; changed: (text: string) => void; run: () => void },
+): Editor {
+  const root = host.shadowRoot ?? host.attachShadow({ mode: 'open' });
+  const grammar = new Compartment();
+  const speak = (language: Language) => (language === 'python' ? [python(), indentUnit.of('    ')] : [javascript()]);
+  const run = () => {
+    options.run();
+    return true;
+  };
+  const view = new EditorView({
+    root,
+    parent: root,
+    state: EditorState.create({
+      doc: options.text,
+      extensions: [
+        Prec.highest(keymap.of([{ key: 'Mod-Enter', run }])),
+        lineNumbers(),
+        history(),
+        drawSelection(),
+        highlightActiveLine(),
+        indentOnInput(),
+        bracketMatching(),
+        closeBrackets(),
+        syntaxHighlighting(colours),
+        keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap]),
+        grammar.of(speak(options.language)),
+        theme,
+        EditorView.contentAttributes.of({ 'aria-label': options.label }),
+        EditorView.updateListener.of((update) => {
+          if (update.docChanged) options.changed(update.state.doc.toString());
+        }),
+      ],
+    }),
+  });
+  return {
+    show(text) {
+      const now = view.state.doc.toString();
+      if (text !== now) view.dispatch({ changes: { from: 0, to: now.length, insert: text } });
+    },
+    speak: (language) => view.dispatch({ effects: grammar.reconfigure(speak(language)) }),
+    close: () => view.destroy(),
+  };
+}
