@@ -34,7 +34,8 @@ export function layout(members: { id: string; region: string }[], width: number,
     const own = members.filter((member) => member.region === region.name).sort((a, b) => (a.id < b.id ? -1 : 1));
     const ring = own.length === 1 ? 0 : region.radius * 0.56;
     return own.map((member, i) => {
-      const angle = (2 * Math.PI * i) / own.length - Math.PI / 2;
+      // Across the way between regions, so that the lines to them stay apart.
+      const angle = (2 * Math.PI * i) / own.length - (narrow ? 0 : Math.PI / 2);
       const at = { x: region.at.x + ring * Math.cos(angle), y: region.at.y + ring * Math.sin(angle) };
       return { id: member.id, region: region.name, at };
     });
