@@ -64,7 +64,7 @@ export interface Fn {
   entries: Entry[];
   determinism: string;
   limits: { memory: number; timeout_ms: number; output: number; fuel: number | null };
-  about: { name?: string | null; description?: string | null };
+  about: { name?: string | null; description?: string | null; source?: string | null };
 }
 
 export interface Usage {

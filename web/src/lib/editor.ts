@@ -5,12 +5,12 @@ import { closeBrackets, closeBracketsKeymap } from '@codemirror/autocomplete';
 import { defaultKeymap, history, historyKeymap } from '@codemirror/commands';
 import { javascript } from '@codemirror/lang-javascript';
 import { python } from '@codemirror/lang-python';
+import { wast } from '@codemirror/lang-wast';
 import { HighlightStyle, bracketMatching, indentOnInput, indentUnit, syntaxHighlighting } from '@codemirror/language';
-import { Compartment, EditorState, Prec } from '@codemirror/state';
+import { Compartment, EditorState, type Extension, Prec } from '@codemirror/state';
 import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
-
-export type Language = 'python' | 'javascript';
+import type { Language } from './functions';
 
 export interface Editor {
   /** Shows another text, unless it is the one that is there. */
@@ -41,6 +41,12 @@ const colours = HighlightStyle.define([
   { tag: [tags.function(tags.variableName), tags.definition(tags.variableName), tags.className], color: 'var(--syntax-name)' },
 ]);
 
+const grammars: Record<Language, () => Extension> = {
+  python: () => [python(), indentUnit.of('    ')],
+  javascript: () => javascript(),
+  wat: () => wast(),
+};
+
 /** Opens an editor in an element. */
 export function open(
   host: HTMLElement,
@@ -48,7 +54,6 @@ export function open(
 ): Editor {
   const root = host.shadowRoot ?? host.attachShadow({ mode: 'open' });
   const grammar = new Compartment();
-  const speak = (language: Language) => (language === 'python' ? [python(), indentUnit.of('    ')] : [javascript()]);
   const run = () => {
     options.run();
     return true;
@@ -69,7 +74,7 @@ export function open(
         closeBrackets(),
         syntaxHighlighting(colours),
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap]),
-        grammar.of(speak(options.language)),
+        grammar.of(grammars[options.language]()),
         theme,
         EditorView.contentAttributes.of({ 'aria-label': options.label }),
         EditorView.updateListener.of((update) => {
@@ -83,7 +88,7 @@ export function open(
       const now = view.state.doc.toString();
       if (text !== now) view.dispatch({ changes: { from: 0, to: now.length, insert: text } });
     },
-    speak: (language) => view.dispatch({ effects: grammar.reconfigure(speak(language)) }),
+    speak: (language) => view.dispatch({ effects: grammar.reconfigure(grammars[language]()) }),
     close: () => view.destroy(),
   };
 }

@@ -1,7 +1,7 @@
 // Making a function out of a module, and arguments out of what was typed or chosen.
 
 import { type Arg, type Fn, INLINE_MAX, add, post } from './api';
-import type { Example } from './examples';
+import type { ModuleExample } from './examples';
 
 /** Adds a module and deploys it. */
 export async function deploy(module: Blob, manifest: unknown): Promise<Fn> {
@@ -9,13 +9,36 @@ export async function deploy(module: Blob, manifest: unknown): Promise<Fn> {
   return post<Fn>('/v1/deploy', manifest ? { code: cid, manifest } : { code: cid });
 }
 
+/** Source text that the node makes functions of. */
+export type Language = 'python' | 'javascript' | 'wat';
+
+/** The interpreters that came with this page: scripts/web puts them there where it can. */
+const interpreters = import.meta.glob<string>('../../interpreters/*.wasm', { query: '?url', import: 'default', eager: true });
+/** Languages whose interpreter this node has from this page. */
+const given = new Set<Language>();
+
+/** Gives the node the interpreter of a language, once. Without it the node looks for it in the mesh. */
+async function giveInterpreter(language: Language): Promise<void> {
+  const url = interpreters[`../../interpreters/${language}.wasm`];
+  if (!url || given.has(language)) return;
+  await add(await (await fetch(url)).blob());
+  given.add(language);
+}
+
+/** Adds source text and makes a function of it. */
+export async function deployText(language: Language, text: string): Promise<Fn> {
+  await giveInterpreter(language);
+  const { cid } = await add(new Blob([text]));
+  return post<Fn>('/v1/deploy', { code: cid, language });
+}
+
 /** The module of an example, out of this page's own files. */
-export async function moduleOf(example: Example): Promise<File> {
+export async function moduleOf(example: ModuleExample): Promise<File> {
   const response = await fetch(example.url);
   return new File([await response.blob()], example.file, { type: 'application/wasm' });
 }
 
-export async function deployExample(example: Example): Promise<Fn> {
+export async function deployExample(example: ModuleExample): Promise<Fn> {
   return deploy(await moduleOf(example), example.manifest);
 }
 
