@@ -7,7 +7,7 @@ import { javascript } from '@codemirror/lang-javascript';
 import { python } from '@codemirror/lang-python';
 import { wast } from '@codemirror/lang-wast';
 import { HighlightStyle, bracketMatching, indentOnInput, indentUnit, syntaxHighlighting } from '@codemirror/language';
-import { Compartment, EditorState, type Extension, Prec } from '@codemirror/state';
+import { EditorState, type Extension, Prec } from '@codemirror/state';
 import { EditorView, drawSelection, highlightActiveLine, keymap, lineNumbers } from '@codemirror/view';
 import { tags } from '@lezer/highlight';
 import type { Language } from './functions';
@@ -15,7 +15,6 @@ import type { Language } from './functions';
 export interface Editor {
   /** Shows another text, unless it is the one that is there. */
   show(text: string): void;
-  speak(language: Language): void;
   close(): void;
 }
 
@@ -53,7 +52,6 @@ export function open(
   options: { text: string; language: Language; label: string; changed: (text: string) => void; run: () => void },
 ): Editor {
   const root = host.shadowRoot ?? host.attachShadow({ mode: 'open' });
-  const grammar = new Compartment();
   const run = () => {
     options.run();
     return true;
@@ -74,7 +72,7 @@ export function open(
         closeBrackets(),
         syntaxHighlighting(colours),
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap]),
-        grammar.of(grammars[options.language]()),
+        grammars[options.language](),
         theme,
         EditorView.contentAttributes.of({ 'aria-label': options.label }),
         EditorView.updateListener.of((update) => {
@@ -88,7 +86,6 @@ export function open(
       const now = view.state.doc.toString();
       if (text !== now) view.dispatch({ changes: { from: 0, to: now.length, insert: text } });
     },
-    speak: (language) => view.dispatch({ effects: grammar.reconfigure(grammars[language]()) }),
     close: () => view.destroy(),
   };
 }

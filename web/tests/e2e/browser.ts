@@ -37,11 +37,10 @@ export interface Visit {
   end(): Promise<void>;
 }
 
-/** Opens the page in a fresh profile. */
-export async function visit(path = '', options: BrowserContextOptions = {}): Promise<Visit> {
+/** Opens the page of a node in a fresh profile. */
+export async function visit(path = '', options: BrowserContextOptions = {}, base = inject('base')): Promise<Visit> {
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, colorScheme: 'light', ...options });
   const page = await context.newPage();
-  const base = inject('base');
   const wrong: string[] = [];
   page.on('pageerror', (error) => wrong.push(`error: ${error.message}`));
   page.on('dialog', (dialog) => {

@@ -1,7 +1,7 @@
 // A real mesh of four nodes in two regions, for all browser tests; and what they need to know of it.
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -22,7 +22,8 @@ const PATIENCE_MS = 120_000;
 
 export interface Mesh {
   bases: string[];
-  process: ChildProcess;
+  /** The processes of the nodes, in the same order. */
+  pids: number[];
   stop(): Promise<void>;
 }
 
@@ -50,7 +51,9 @@ export async function startMesh(): Promise<Mesh> {
     }
     if (bases.length < NODES) throw new Error('the mesh ended before it was up');
     for (const base of bases) await joined(base);
-    return { bases, process: up, stop };
+    // It starts its nodes one after another, as its children.
+    const children = readFileSync(`/proc/${up.pid}/task/${up.pid}/children`, 'utf8');
+    return { bases, pids: children.trim().split(' ').map(Number), stop };
   } catch (error) {
     await stop();
     throw error;

@@ -26,6 +26,7 @@ async function wordCount(): Promise<string> {
 
 test('a module that is uploaded runs, and says on which node', () =>
   visiting('', async (page) => {
+    await page.getByRole('radio', { name: 'Module file' }).check();
     await page.getByLabel('Module (.wasm)').setInputFiles(join(root, 'guests/built/wordcount-fan.wasm'));
     await page.getByLabel('Entry').fill('map');
     await page.getByLabel('as text').fill('a rose is a rose');
@@ -144,7 +145,7 @@ test('the picture and the table of the mesh show work as it is done', () =>
 
 test('errors say what happened and what to do', () =>
   visiting('', async (page) => {
-    await page.getByRole('radio', { name: 'Function by CID' }).check();
+    await page.getByRole('radio', { name: 'By CID' }).check();
     await page.getByLabel('Function CID').fill('nonsense');
     await page.getByRole('button', { name: 'Run', exact: true }).click();
     const alert = page.getByRole('alert');

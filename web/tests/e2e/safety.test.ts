@@ -48,6 +48,7 @@ test('hostile file names and contents are shown as they are', async () => {
 
 test('what a function says is text, on success and on failure', () =>
   visiting('', async (page) => {
+    await page.getByRole('radio', { name: 'Module file' }).check();
     const run = async (module: Buffer) => {
       await page.getByLabel('Module (.wasm)').setInputFiles({ name: `${MARK}.wasm`, mimeType: 'application/wasm', buffer: module });
       await page.getByRole('button', { name: 'Run', exact: true }).click();
