@@ -57,9 +57,7 @@ struct Reader {
 }
 
 /// `GET /v1/events`: `view`, `call` and `job` events until the reader goes.
-pub(super) async fn events(
-    State(api): Shared,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+pub(super) async fn events(State(api): Shared) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
     let full = |_| Failure::Overloaded { retry_after_ms: RETRY_MS };
     let place = api.events.readers.clone().try_acquire_owned().map_err(full)?;
     let (mut view, done) = (api.ports.view.clone(), api.events.done.subscribe());

@@ -78,6 +78,14 @@ mod tests {
     }
 
     #[test]
+    fn a_binary_without_the_page_says_how_to_get_it_and_obeys_the_policy() {
+        assert!(UNBUILT.contains("npm --prefix web run build"));
+        for part in ["<script", "<style", "style=", "src=", "href="] {
+            assert!(!UNBUILT.contains(part), "{part}");
+        }
+    }
+
+    #[test]
     fn nothing_inline_and_nothing_foreign_is_in_the_policy() {
         let mut headers = HeaderMap::new();
         guard(&mut headers);
