@@ -24,7 +24,7 @@ const theme = EditorView.theme({
   '.cm-scroller': { fontFamily: 'var(--mono)', lineHeight: '1.55', minHeight: '13rem', overflow: 'auto' },
   '.cm-content': { caretColor: 'var(--accent)' },
   '.cm-cursor': { borderLeftColor: 'var(--accent)', borderLeftWidth: '2px' },
-  '.cm-gutters': { background: 'var(--sunk)', color: 'var(--quiet)', borderRight: '1px solid var(--line)' },
+  '.cm-gutters': { minHeight: '13rem !important', background: 'var(--sunk)', color: 'var(--quiet)', borderRight: '1px solid var(--line)' },
   '.cm-activeLine': { background: 'color-mix(in srgb, var(--accent) 6%, transparent)' },
   '&.cm-focused > .cm-scroller > .cm-selectionLayer .cm-selectionBackground, .cm-selectionBackground': {
     background: 'color-mix(in srgb, var(--accent) 24%, transparent)',
@@ -45,6 +45,22 @@ const grammars: Record<Language, () => Extension> = {
   javascript: () => javascript(),
   wat: () => wast(),
 };
+
+/**
+ * What is typed over a selection goes straight into the editor. The browser would first put it into the document itself, with a
+ * style attribute to keep the look of what was there, which the page's policy forbids.
+ */
+const typedOver = EditorView.domEventHandlers({
+  beforeinput(event, view) {
+    const { from, to, empty } = view.state.selection.main;
+    const text = event.data;
+    if (event.inputType !== 'insertText' || !text || empty || view.composing) return false;
+    const typed = () => view.state.update(view.state.replaceSelection(text), { userEvent: 'input.type', scrollIntoView: true });
+    const handled = view.state.facet(EditorView.inputHandler).some((handle) => handle(view, from, to, text, typed));
+    if (!handled) view.dispatch(typed());
+    return true;
+  },
+});
 
 /** Opens an editor in an element. */
 export function open(
@@ -74,7 +90,9 @@ export function open(
         keymap.of([...closeBracketsKeymap, ...defaultKeymap, ...historyKeymap]),
         grammars[options.language](),
         theme,
-        EditorView.contentAttributes.of({ 'aria-label': options.label }),
+        EditorView.lineWrapping,
+        typedOver,
+        EditorView.contentAttributes.of({ 'aria-label': options.label, tabindex: '0' }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) options.changed(update.state.doc.toString());
         }),

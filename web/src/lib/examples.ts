@@ -38,7 +38,7 @@ export const greeting: TextExample = {
   name: 'Python handler',
   about: 'a handler as a Lambda has it: an event in, a value out',
   language: 'python',
-  text: `# A handler takes an event (the first argument) and gives a value.
+  text: `# The event is the first argument.
 
 
 def handler(event, context):
@@ -70,7 +70,7 @@ const words: TextExample = {
   name: 'JavaScript',
   about: 'a handler in JavaScript',
   language: 'javascript',
-  text: `// A handler takes an event (the first argument) and gives a value.
+  text: `// The event is the first argument.
 export function handler(event) {
   const counts = {};
   for (const word of String(event).toLowerCase().match(/[a-z0-9]+/g) ?? []) {

@@ -94,6 +94,9 @@ export async function runWordCount(page: Page): Promise<void> {
 export async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env['TIMEROSE_IMAGES'];
   if (!folder) return;
-  await page.evaluate(() => (document.activeElement as HTMLElement | null)?.blur());
+  await page.evaluate(() => {
+    (document.activeElement as HTMLElement | null)?.blur();
+    scrollTo(0, 0);
+  });
   await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled' });
 }

@@ -49,7 +49,6 @@ test('a run that is shared can be repeated in a fresh profile, and a link runs n
   await visiting('', async (page) => {
     await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
     await runWordCount(page);
-    await picture(page, 'playground');
     await page.getByRole('button', { name: 'Copy the link' }).click();
     await page.getByRole('button', { name: 'Copied to this run' }).waitFor();
     link = await page.evaluate(() => navigator.clipboard.readText());
