@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::error::ApiError;
+use super::jobs::named;
 use super::{Shared, status};
 use crate::ports::Counters;
 
@@ -107,8 +108,4 @@ impl Reader {
             "runs": Counters::read(&counters.runs),
         })
     }
-}
-
-fn named(name: &str, data: &Value) -> Event {
-    Event::default().event(name).data(data.to_string())
 }
