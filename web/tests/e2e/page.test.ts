@@ -104,6 +104,9 @@ test('a folder that is dropped is added, spread, and its words are counted', asy
       await words.getByRole('row', { name: 'rose 24' }).waitFor();
       await words.getByRole('row', { name: `apple ${(23 * 24) / 2}` }).waitFor();
       await page.getByRole('region', { name: 'Progress by node' }).getByRole('row').nth(1).waitFor();
+      await page.getByText(/^Lineage: \d\d steps from 24 inputs$/).click();
+      await page.getByRole('region', { name: 'Lineage' }).getByRole('row').nth(24).waitFor();
+      await page.getByText(/^Lineage:/).click();
       await picture(page, 'jobs');
     });
   } finally {
