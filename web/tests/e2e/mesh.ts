@@ -1,7 +1,7 @@
 // A real mesh of four nodes in two regions, for all browser tests; and what they need to know of it.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -11,8 +11,6 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** The address of the first node's page, without a slash at its end. */
     base: string;
-    /** The addresses of all nodes' pages. */
-    bases: string[];
   }
 }
 
@@ -20,15 +18,13 @@ const NODES = 4;
 /** How long the mesh may take to come up: a debug build on a busy machine. */
 const PATIENCE_MS = 120_000;
 
-export interface Mesh {
+interface Mesh {
   bases: string[];
-  /** The processes of the nodes, in the same order. */
-  pids: number[];
   stop(): Promise<void>;
 }
 
 /** Starts a mesh whose nodes know each other. */
-export async function startMesh(): Promise<Mesh> {
+async function startMesh(): Promise<Mesh> {
   const binary = process.env['TIMEROSE_BIN'];
   if (!binary) throw new Error('TIMEROSE_BIN names no binary: run scripts/e2e-web');
   const home = mkdtempSync(join(tmpdir(), 'timerose-web-'));
@@ -51,9 +47,7 @@ export async function startMesh(): Promise<Mesh> {
     }
     if (bases.length < NODES) throw new Error('the mesh ended before it was up');
     for (const base of bases) await joined(base);
-    // It starts its nodes one after another, as its children.
-    const children = readFileSync(`/proc/${up.pid}/task/${up.pid}/children`, 'utf8');
-    return { bases, pids: children.trim().split(' ').map(Number), stop };
+    return { bases, stop };
   } catch (error) {
     await stop();
     throw error;
@@ -74,6 +68,5 @@ async function joined(base: string): Promise<void> {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const mesh = await startMesh();
   project.provide('base', mesh.bases[0] ?? '');
-  project.provide('bases', mesh.bases);
   return mesh.stop;
 }
