@@ -2,7 +2,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench soak fmt lint guests clean
+.PHONY: help demo test bench soak fmt lint guests web clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -11,6 +11,7 @@ help: ## list the targets
 demo: ## install what is missing, build, and run a word count on four nodes (DATA=path, LIMIT_MB=n, KEEP=1)
 	@scripts/setup
 	@scripts/interpreters || test $$? -eq 3
+	@scripts/web || test $$? -eq 3
 	@cargo build --release --locked --bin timerose
 	@scripts/demo
 
@@ -33,5 +34,9 @@ lint: ## check the formatting and run clippy, warnings denied
 guests: ## build the example functions into guests/built
 	@guests/build.sh
 
+web: ## build the web page into web/dist; the next build of the binary takes it in
+	@scripts/web
+
 clean: ## remove everything that was built
 	@cargo clean
+	@rm -rf web/dist web/interpreters web/node_modules

@@ -4,16 +4,18 @@ mod calls;
 mod content;
 mod deploy;
 mod error;
+mod events;
 mod jobs;
 mod receipts;
 mod repo;
+mod page;
 mod status;
 mod work;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::{HOST, ORIGIN};
+use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -39,6 +41,7 @@ const BODY_WAIT: Duration = Duration::from_secs(30);
 struct Api {
     client: Client,
     ports: ApiPorts,
+    events: events::Events,
     /// Room for bodies that are being read, in KiB.
     bodies_kib: Arc<Semaphore>,
 }
@@ -49,7 +52,7 @@ pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> 
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(fail)?;
     let bound = listener.local_addr().map_err(fail)?;
     let bodies_kib = Arc::new(Semaphore::new(BODIES_MAX / 1024));
-    let router = router(Api { client, ports, bodies_kib });
+    let router = router(Api { client, ports, events: events::Events::new(), bodies_kib });
     tokio::spawn(async move {
         if let Err(why) = axum::serve(listener, router).await {
             tracing::error!(%why, "the API ended");
@@ -60,10 +63,13 @@ pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> 
 
 fn router(api: Api) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/assets/{*name}", get(page::asset))
         .route("/healthz", get(status::healthz))
         .route("/metrics", get(status::metrics))
         .route("/v1/id", get(status::id))
         .route("/v1/members", get(status::members))
+        .route("/v1/events", get(events::events))
         .route("/v1/call", post(calls::call))
         .route("/v1/mapreduce", post(jobs::mapreduce))
         .route("/v1/work", get(work::list))
@@ -81,6 +87,7 @@ fn router(api: Api) -> Router {
         .route("/v1/stat/{cid}/{*path}", get(content::stat))
         .route("/v1/ls/{cid}", get(content::ls))
         .route("/v1/ls/{cid}/{*path}", get(content::ls))
+        .route("/v1/block/{cid}", get(content::block))
         .route("/v1/cat/{cid}", get(content::cat))
         .route("/v1/cat/{cid}/{*path}", get(content::cat))
         .fallback(|| async { ApiError::not_a_route().into_response() })
@@ -91,18 +98,26 @@ fn router(api: Api) -> Router {
 
 /// Refuses what a web page of another origin may have sent: whoever reaches this API acts as the node.
 async fn only_this_host(request: Request, next: Next) -> Response {
-    if is_of_this_host(request.headers()) { next.run(request).await } else { ApiError::foreign_origin().into_response() }
+    // Following a link to the page does nothing but show it: the page runs nothing by itself.
+    let shows_page = request.method() == Method::GET && request.uri().path() == "/";
+    let mut response = match is_of_this_host(request.headers(), shows_page) {
+        true => next.run(request).await,
+        false => ApiError::foreign_origin().into_response(),
+    };
+    page::guard(response.headers_mut());
+    response
 }
 
-fn is_of_this_host(headers: &HeaderMap) -> bool {
+fn is_of_this_host(headers: &HeaderMap, shows_page: bool) -> bool {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let host = header(HOST.as_str()).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     // A name in place of an address is how DNS rebinding comes in; `localhost` is the exception that cannot be rebound.
     let address = name == "localhost" || name.parse::<std::net::IpAddr>().is_ok();
     // A picture on another site's page carries no Origin, but browsers say where it stands (Fetch Metadata).
-    let embedded = header("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
-    address && !embedded && header(ORIGIN.as_str()).is_none_or(|origin| origin == format!("http://{host}"))
+    let foreign = header("sec-fetch-site").is_some_and(|site| site == "cross-site" || site == "same-site");
+    let followed = shows_page && header("sec-fetch-mode") == Some("navigate") && header("sec-fetch-dest") == Some("document");
+    address && (!foreign || followed) && header(ORIGIN.as_str()).is_none_or(|origin| origin == format!("http://{host}"))
 }
 
 /// The state as handlers take it.
@@ -120,12 +135,29 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(ORIGIN, origin.parse().expect("a header"));
             }
-            is_of_this_host(&headers)
+            is_of_this_host(&headers, false)
         };
         assert!(judge("127.0.0.1:80", None) && judge("[::1]:80", None) && judge("localhost:80", None));
         assert!(judge("127.0.0.1:80", Some("http://127.0.0.1:80")));
         assert!(!judge("evil.example:80", None), "a rebound name");
         assert!(!judge("127.0.0.1:80", Some("http://evil.example")), "another site's page");
         assert!(!judge("127.0.0.1:80", Some("null")), "a sandboxed page");
+    }
+
+    #[test]
+    fn a_link_on_another_site_may_show_the_page_and_do_nothing_else() {
+        let judge = |mode: &'static str, dest: &'static str, shows_page: bool| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in
+                [("host", "127.0.0.1:80"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)]
+            {
+                headers.insert(name, value.parse().expect("a header"));
+            }
+            is_of_this_host(&headers, shows_page)
+        };
+        assert!(judge("navigate", "document", true));
+        assert!(!judge("navigate", "document", false), "a link to a route of the API");
+        assert!(!judge("navigate", "iframe", true), "a frame");
+        assert!(!judge("no-cors", "image", true), "a picture");
     }
 }

@@ -69,7 +69,9 @@ pub fn assume(sources: &[Source]) -> Vec<String> {
 /// Arguments and the environment are read by the command line alone; everybody else is told.
 pub fn environment(sources: &[Source]) -> Vec<String> {
     let mut found = Vec::new();
-    let told = |s: &&Source| !s.is_test() && !s.path.starts_with("cli/") && !s.path.starts_with("guests/");
+    // Cargo tells a build script by the environment where to write.
+    let built = |s: &Source| s.path.ends_with("/build.rs");
+    let told = |s: &&Source| !s.is_test() && !built(s) && !s.path.starts_with("cli/") && !s.path.starts_with("guests/");
     for file in rust(sources).filter(told) {
         let reads = mentions(&file.code, "std").into_iter().filter(|(_, path)| path.first().is_some_and(|p| p == "env"));
         for (at, _) in reads.filter(|(at, _)| !in_tests(&file.code, *at)) {

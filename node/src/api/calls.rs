@@ -90,8 +90,9 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
     let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
-    let answer = api.client.call(task, timeout, body.memo, client_of(&headers)).await?;
-    Ok(Json(show_answer(&answer)).into_response())
+    let answer = show_answer(&api.client.call(task, timeout, body.memo, client_of(&headers)).await?);
+    api.events.tell("call", || answer.clone());
+    Ok(Json(answer).into_response())
 }
 
 /// Whose calls share a turn: those that bear the same name, or none. A name is as good as another, so that one who makes up

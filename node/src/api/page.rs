@@ -1,0 +1,101 @@
+//! The web page: its files as they were built into this binary, and the headers that keep foreign text from being run.
+
+use axum::extract::Path;
+use axum::http::HeaderMap;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::response::{IntoResponse, Response};
+
+use super::error::ApiError;
+
+/// The files of `web/dist` by their paths there; none where the page was not built.
+static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
+/// What a binary without the page shows instead.
+const UNBUILT: &str = include_str!("page.html");
+
+/// What every answer says to a browser: scripts and styles are files of this host, nothing is taken from other hosts, no
+/// text becomes markup but the page's own, and no other page may frame this one.
+const HEADERS: [(HeaderName, HeaderValue); 5] = [
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+             require-trusted-types-for 'script'; trusted-types svelte-trusted-html",
+        ),
+    ),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+];
+
+/// Puts them on an answer.
+pub(super) fn guard(headers: &mut HeaderMap) {
+    headers.extend(HEADERS);
+}
+
+/// `GET /`
+pub(super) async fn index() -> Response {
+    let page = find("index.html").unwrap_or(UNBUILT.as_bytes());
+    ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CACHE_CONTROL, "no-cache")], page).into_response()
+}
+
+/// `GET /assets/NAME`: their names hold a hash of what they contain, so that a browser may keep them.
+pub(super) async fn asset(Path(name): Path<String>) -> Response {
+    let Some(file) = find(&format!("assets/{name}")) else { return ApiError::not_a_route().into_response() };
+    ([(CONTENT_TYPE, type_of(&name)), (CACHE_CONTROL, "public, max-age=31536000, immutable")], file).into_response()
+}
+
+fn find(path: &str) -> Option<&'static [u8]> {
+    FILES.binary_search_by_key(&path, |(name, _)| name).ok().map(|at| FILES[at].1)
+}
+
+fn type_of(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, extension)| extension) {
+        "js" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "wasm" => "application/wasm",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_file_is_found_and_has_a_type() {
+        assert!(FILES.is_sorted_by_key(|(name, _)| name), "the look-up is by order");
+        for (name, bytes) in FILES {
+            assert_eq!(find(name), Some(*bytes));
+            assert!(*name == "index.html" || name.starts_with("assets/"), "{name} has no route");
+            assert!(*name == "index.html" || type_of(name) != "application/octet-stream", "{name} has no type");
+        }
+        assert_eq!(find("assets/../index.html"), None);
+    }
+
+    #[test]
+    fn a_binary_without_the_page_says_how_to_get_it_and_obeys_the_policy() {
+        assert!(UNBUILT.contains("npm --prefix web run build"));
+        for part in ["<script", "<style", "style=", "src=", "href="] {
+            assert!(!UNBUILT.contains(part), "{part}");
+        }
+    }
+
+    #[test]
+    fn nothing_inline_and_nothing_foreign_is_in_the_policy() {
+        let mut headers = HeaderMap::new();
+        guard(&mut headers);
+        let policy = headers[CONTENT_SECURITY_POLICY].to_str().expect("text");
+        for part in ["default-src 'none'", "script-src 'self';", "style-src 'self';", "frame-ancestors 'none'"] {
+            assert!(policy.contains(part), "{part}");
+        }
+        for part in ["unsafe", "http", "*", "data:"] {
+            assert!(!policy.contains(part), "{part}");
+        }
+        assert_eq!(headers[X_CONTENT_TYPE_OPTIONS], "nosniff");
+    }
+}
