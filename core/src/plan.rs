@@ -17,6 +17,9 @@ use crate::task::{Arg, Done, Task};
 /// Tasks that a small job may run again because their results were lost; a larger one as many as it has.
 const REDO_MAX: usize = 64;
 
+/// A task that is taken from another node's queue is the smallest of so many of its last.
+const TAKEN_FROM: usize = 16;
+
 /// What a job needs to begin.
 #[derive(Clone, Debug)]
 pub struct NewJob {
@@ -200,11 +203,14 @@ impl Job {
             return None;
         }
         let longest = self.near.values_mut().max_by_key(|queue| queue.len())?;
-        // What the owner has in hand is not taken, nor what it will have done before it could be brought here.
-        let &last = longest.back().filter(|_| longest.len() > slots.saturating_mul(WORK_PER_SLOT) as usize)?;
-        let (run_us, fetch_us) = expect(self.files.get(last as usize).map_or(0, |file| file.size));
+        // What the owner has in hand is not taken; of the rest that is far from its turn, what is least to move.
+        let spare = longest.len().saturating_sub(slots.saturating_mul(WORK_PER_SLOT) as usize);
+        let size = |task: u32| self.files.get(task as usize).map_or(u64::MAX, |file| file.size);
+        let last = (longest.len() - spare.min(TAKEN_FROM)..longest.len()).min_by_key(|&place| size(longest[place]))?;
+        // Nor what its owner will have done before it could be brought here.
+        let (run_us, fetch_us) = expect(size(longest[last]));
         let there_us = (longest.len() as u64).saturating_mul(run_us) / u64::from(slots);
-        if there_us > fetch_us { longest.pop_back() } else { None }
+        if there_us > fetch_us { longest.remove(last) } else { None }
     }
 
     /// A ready task, the bytes of its arguments, and how many of them each node holds.
