@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
+pub use crate::message::Here;
 use crate::message::Message;
 use crate::promise::{Asked, Class, Ending, JournalEntry};
 use crate::record::{Verified, address};
@@ -444,16 +445,6 @@ pub enum Output {
         /// Where they are durable; this node itself means: keep them. `None`: no store is left for this copy.
         at: Option<NodeId>,
     },
-}
-
-/// Which of some CIDs lie at a node.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Here {
-    /// One bit a CID, as in [`Message::Held`].
-    #[serde(with = "serde_bytes")]
-    pub bits: Vec<u8>,
-    /// The lengths of the files of which those are the roots, as in [`Message::Held`].
-    pub sizes: Vec<u64>,
 }
 
 /// The result of a call.

@@ -139,6 +139,16 @@ pub enum Message {
     },
 }
 
+/// Which of some CIDs lie at a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Here {
+    /// One bit a CID, as in [`Message::Held`].
+    #[serde(with = "serde_bytes")]
+    pub bits: Vec<u8>,
+    /// The lengths of the files of which those are the roots, as in [`Message::Held`].
+    pub sizes: Vec<u64>,
+}
+
 /// Why an executor does not take a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Nack {
