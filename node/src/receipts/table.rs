@@ -23,6 +23,8 @@ const MEMO: TableDefinition<u128, u64> = TableDefinition::new("memo");
 const OTHERS: TableDefinition<u128, u64> = TableDefinition::new("others");
 /// Bytes of proofs that are kept, commonly of 1 KiB each; beyond, the oldest are forgotten.
 const BYTES_MAX: u64 = 256 << 20;
+/// Pages of the file that are kept in memory, in bytes: by default they would be a gigabyte.
+const CACHE_BYTES: usize = 32 << 20;
 
 /// What a receipt is found under: half of the CID's hash, which is enough to find it; what is found says itself whether it
 /// is meant.
@@ -53,7 +55,7 @@ impl Table {
     pub fn open(dir: &Path) -> Result<Table, StartError> {
         let path = dir.join(FILE);
         let fail = |why: String| StartError::Data { path: path.clone(), why };
-        let db = Database::create(&path).map_err(|e| match e {
+        let db = Database::builder().set_cache_size(CACHE_BYTES).create(&path).map_err(|e| match e {
             redb::DatabaseError::DatabaseAlreadyOpen => StartError::Busy { path: dir.to_path_buf() },
             other => fail(other.to_string()),
         })?;
