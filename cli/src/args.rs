@@ -38,6 +38,28 @@ pub enum Format {
     Json,
 }
 
+/// How a call reaches its executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Channel {
+    /// By a stream where one stands, by PubSub elsewhere.
+    Auto,
+    /// By a stream of its own.
+    Stream,
+    /// By the topics of executor and caller, sealed, through whoever passes it on.
+    Pubsub,
+}
+
+impl Channel {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Channel::Auto => "auto",
+            Channel::Stream => "stream",
+            Channel::Pubsub => "pubsub",
+        }
+    }
+}
+
 /// What to do.
 #[derive(Subcommand)]
 pub enum Command {
@@ -112,8 +134,8 @@ pub struct Node {
     /// TIMEROSE_PATH is this folder.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where peers reach it, as TCP or QUIC multiaddrs.
-    #[arg(long, value_name = "MADDR", default_values = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"])]
+    /// Where peers reach it, as TCP, QUIC or WebSocket multiaddrs; `none` for a node that only dials others.
+    #[arg(long, value_name = "MADDR", default_values = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"])]
     pub listen: Vec<String>,
     /// A node of the mesh to join; may be repeated.
     #[arg(long, value_name = "MADDR")]
@@ -237,7 +259,7 @@ pub struct Call {
     #[arg(long)]
     pub cat: bool,
     /// Do not wait: print a handle for `wait`, `cancel` and `ps` once the running node has promised to do it.
-    #[arg(long, conflicts_with = "cat")]
+    #[arg(long, conflicts_with_all = ["cat", "channel"])]
     pub detach: bool,
 }
 
@@ -255,6 +277,9 @@ pub struct With {
     /// Run it even if the result of an equal call is known.
     #[arg(long)]
     pub no_memo: bool,
+    /// How the call reaches its executor.
+    #[arg(long, value_enum, default_value_t = Channel::Auto)]
+    pub channel: Channel,
     /// Tells equal calls apart: a function with effects runs once for each number.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_name = "N")]
     pub seq: u64,

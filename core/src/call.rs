@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
 
+use crate::envelope::Via;
 use crate::failure::Failure;
 use crate::function::{Determinism, Function};
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
@@ -62,6 +63,8 @@ pub struct Call {
     pub again: bool,
     /// Its memo key, where it is known that nothing is remembered here under it.
     pub new: Option<Cid>,
+    /// How it has to travel, if that matters.
+    pub via: Option<Via>,
 }
 
 /// Whose calls share a turn: while calls wait for an executor, each client has its turn, however many calls it has.
@@ -254,7 +257,7 @@ impl State {
     /// What becomes of a call that finds no executor open: it waits for the first executor of a young mesh until then, it
     /// waits for one to have room, or it fails.
     pub fn stuck(&mut self, now: Instant, engine: &str, members: &Membership) -> Result<Option<Instant>, Failure> {
-        let mut all = members.executors(engine).peekable();
+        let mut all = members.executors_by(engine, self.call.via).peekable();
         let nobody = all.peek().is_none();
         let until = self.submitted + NOBODY_WAIT;
         if nobody && now < until {

@@ -157,6 +157,8 @@ pub struct Advert {
     pub offers: Resources,
     /// A label by which the operator says where it stands.
     pub region: String,
+    /// Whether it says goodbye.
+    pub left: bool,
 }
 
 /// The most addresses of an advert.
@@ -185,6 +187,11 @@ impl Advert {
             && self.roles.len() <= 8
             && self.region.len() <= TEXT_MAX
             && self.addrs.iter().chain(&self.engines).all(|text| text.len() <= TEXT_MAX)
+    }
+
+    /// Whether it says nothing but what `other` of the same member said, only later.
+    pub fn repeats(&self, other: &Advert) -> bool {
+        *self == Advert { seq: self.seq, ..other.clone() }
     }
 
     /// Whether it says more than `other` of the same member.

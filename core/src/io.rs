@@ -9,6 +9,7 @@ use cid::Cid;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::Advert;
+use crate::envelope::{Opened, Post, Via};
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::NodeId;
@@ -16,9 +17,10 @@ use crate::job::{File, JobDone, JobProgress, JobSpec};
 pub use crate::message::Here;
 use crate::message::Message;
 use crate::promise::{Asked, Class, Ending, JournalEntry};
-use crate::record::{Verified, address};
+use crate::record::Verified;
 use crate::recorded;
-use crate::task::{Done, Receipt, Task, Usage};
+pub use crate::statement::{Exit, Memo, Names, SIGNED_MAX, Sealed, Statement};
+use crate::task::{Done, Task, Usage};
 
 /// Names a request of this node's own users: a call, a job, an import.
 pub type Request = u64;
@@ -79,6 +81,8 @@ pub enum Input {
         new: Option<Cid>,
         /// Who asks: calls of one client share a turn.
         client: u64,
+        /// How it has to travel; `None`: by a stream where one stands, by PubSub elsewhere.
+        via: Option<Via>,
     },
     /// A user asks for receipts.
     Trace {
@@ -151,6 +155,16 @@ pub enum Input {
         /// What it said.
         message: Message,
     },
+    /// A letter came on one of this node's topics.
+    Posted(Opened),
+    /// An advert came on the members topic.
+    Heard {
+        /// A verified one.
+        #[serde(with = "recorded::one")]
+        advert: Verified<Advert>,
+    },
+    /// One more peer listens to the members topic.
+    Audience,
     /// A peer passed adverts on.
     Adverts {
         /// The authenticated sender.
@@ -178,6 +192,8 @@ pub enum Input {
         /// Who.
         peer: NodeId,
     },
+    /// This node is about to end: whoever listens is told.
+    Leave,
     /// A measured round trip.
     Rtt {
         /// With whom.
@@ -271,6 +287,13 @@ pub enum Output {
         to: NodeId,
         /// What.
         message: Message,
+    },
+    /// Seal a letter and publish it. It may get lost: it comes again until it is acknowledged.
+    Post(Post),
+    /// Publish this node's advert on the members topic.
+    Announce {
+        /// The envelope.
+        sealed: Vec<u8>,
     },
     /// Pass adverts on to a peer.
     SendAdverts {
@@ -508,89 +531,4 @@ pub enum Wanted {
     Tasks(Vec<Task>),
     /// Memo keys, or other names of receipts.
     Keys(Vec<Cid>),
-}
-
-/// The most receipts of one [`Input::Signed`].
-pub const SIGNED_MAX: usize = 64;
-
-/// A receipt that was checked, and where it belongs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Memo {
-    /// The memo key of its task, as this node computed it.
-    pub key: Cid,
-    /// The receipt's CID.
-    pub cid: Cid,
-    /// The receipt.
-    #[serde(with = "recorded::one")]
-    pub receipt: Verified<Receipt>,
-}
-
-impl Memo {
-    /// Whether this is the receipt that a name asks for: its own CID, its task, its result, or its memo key.
-    pub fn is_of(&self, name: &Cid) -> bool {
-        [self.cid, self.receipt.ran, self.key].contains(name) || self.receipt.out.as_ref() == Ok(name)
-    }
-
-    /// The receipt as it is kept.
-    pub fn to_sealed(&self, result: Cid) -> Sealed {
-        let names = Names { receipt: self.cid, task: self.receipt.ran, result, key: Some(self.key) };
-        Sealed { names, tell: false, bytes: self.receipt.sealed().to_vec() }
-    }
-}
-
-/// What a receipt is found under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Names {
-    /// Its own CID.
-    pub receipt: Cid,
-    /// The TaskId.
-    pub task: Cid,
-    /// The result.
-    pub result: Cid,
-    /// The memo key, where its result may stand for another run.
-    pub key: Option<Cid>,
-}
-
-/// A receipt that is to be signed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Statement {
-    /// What it will be found under.
-    pub names: Names,
-    /// Whether the keepers of its memo key are to be told.
-    pub tell: bool,
-    /// The receipt's record.
-    #[serde(with = "serde_bytes")]
-    pub bytes: Vec<u8>,
-}
-
-/// A receipt with its proof.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sealed {
-    /// What it is found under.
-    pub names: Names,
-    /// As in its [`Statement`].
-    pub tell: bool,
-    /// The [`Proof`](crate::proof::Proof)'s record.
-    #[serde(with = "serde_bytes")]
-    pub bytes: Vec<u8>,
-}
-
-/// What the engine gave: the result is already stored here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Exit {
-    /// The result, and the CID of the receipt that will be signed.
-    pub done: Done,
-    /// The receipt.
-    pub statement: Statement,
-}
-
-impl Exit {
-    /// The end of a good run, of which `receipt` tells. Hashes: a driver's work.
-    pub fn new(receipt: &Receipt, result: Cid, key: Cid) -> Exit {
-        let (cid, bytes) = address(receipt);
-        let (task, size, usage) = (receipt.ran, receipt.size, receipt.meta);
-        let names = Names { receipt: cid, task, result, key: Some(key) };
-        let done = Done { task, result, size, receipt: cid, usage, reused: false };
-        Exit { done, statement: Statement { names, tell: false, bytes } }
-    }
 }

@@ -4,13 +4,15 @@
 //! peer once, so that all members of a connected mesh hear of it; an old one goes no further, so that it dies out. Of
 //! strangers only those are known that are connected, and only by their own word.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Advert, Role};
-use crate::id::{Instant, NodeId, Now, SECOND};
+use crate::envelope::Via;
+use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::Output;
 use crate::message::ADVERTS_MAX;
 use crate::record::Verified;
@@ -21,6 +23,17 @@ pub const STRANGERS_MAX: usize = 64;
 /// The first pause before another attempt to connect, doubling up to [`DIAL_PAUSE_MAX`].
 const DIAL_PAUSE: Instant = SECOND / 2;
 const DIAL_PAUSE_MAX: Instant = 30 * SECOND;
+/// How often a node says on the members topic that it is there; up to a tenth sooner, so that not all say it at once.
+const ANNOUNCE_EVERY: Instant = 60 * SECOND;
+/// After how long without an advert a member that no stream reaches counts as dead: three were missed.
+const DEAD_AFTER: Instant = 3 * ANNOUNCE_EVERY;
+/// The least pause between two announcements, and how long members together take to answer a newcomer, per member.
+const ANNOUNCE_PAUSE: Instant = SECOND;
+const WELCOME_EACH: Instant = 5 * MILLISECOND;
+/// How long a member that acknowledges nothing is not asked by PubSub, unless it is heard of.
+const SILENT_FOR: Instant = 60 * SECOND;
+/// What PubSub costs beside the round trip, in microseconds: a stream is always nearer.
+const PUBSUB_US: u64 = 250_000;
 
 /// What a node is configured to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +64,24 @@ pub struct Member {
     /// The last round trip, in microseconds.
     pub rtt_us: Option<u64>,
     dial: Dialling,
+    /// When its last advert came on the members topic, if it is believed to listen there now.
+    aired: Option<Instant>,
+    /// The epoch and the number of that advert: it counts once.
+    aired_last: (u64, u64),
+    /// Until when it is not asked by PubSub, as it acknowledged nothing.
+    silent_until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Dialling {
     next: Instant,
     pause: Instant,
+}
+
+impl Member {
+    fn new(advert: Verified<Advert>) -> Member {
+        Member { advert, rtt_us: None, dial: Dialling::soon(), aired: None, aired_last: (0, 0), silent_until: 0 }
+    }
 }
 
 impl Dialling {
@@ -86,6 +111,11 @@ pub struct Membership {
     joins: Vec<(String, Dialling)>,
     addrs: Vec<String>,
     seq: u64,
+    /// When this node announces itself again.
+    announce: Option<Instant>,
+    announced: Instant,
+    /// Members that died, left or began again, until somebody takes them.
+    departed: Vec<NodeId>,
 }
 
 impl Membership {
@@ -93,7 +123,18 @@ impl Membership {
     pub fn new(config: NodeConfig) -> Membership {
         let joins = config.join.iter().map(|addr| (addr.clone(), Dialling::soon())).collect();
         let (members, connected) = (BTreeMap::new(), BTreeSet::new());
-        Membership { config, members, connected, lives: BTreeMap::new(), joins, addrs: Vec::new(), seq: 0 }
+        Membership {
+            config,
+            members,
+            connected,
+            lives: BTreeMap::new(),
+            joins,
+            addrs: Vec::new(),
+            seq: 0,
+            announce: None,
+            announced: 0,
+            departed: Vec::new(),
+        }
     }
 
     /// Every member, in order of id.
@@ -111,6 +152,20 @@ impl Membership {
         *node == self.config.me || self.connected.contains(node)
     }
 
+    /// How messages reach a node now, if they do: by a stream, or by PubSub where its advert came there of late.
+    pub fn via(&self, node: &NodeId) -> Option<Via> {
+        if self.reaches(node) {
+            return Some(Via::Stream);
+        }
+        let airs = |member: &Member| member.aired.is_some() && member.silent_until == 0;
+        (self.trusts(node) && self.members.get(node).is_some_and(airs)).then_some(Via::PubSub)
+    }
+
+    /// The epoch of a member's latest advert.
+    pub fn life(&self, node: &NodeId) -> Option<u64> {
+        self.members.get(node).map(|member| member.advert.epoch)
+    }
+
     /// The trusted members in reach that have a role.
     pub fn with_role(&self, role: Role) -> impl Iterator<Item = (&NodeId, &Member)> {
         self.members.iter().filter(move |(id, m)| self.trusts(id) && self.reaches(id) && m.advert.roles.contains(&role))
@@ -121,18 +176,42 @@ impl Membership {
         self.with_role(Role::Executor).filter(move |(_, m)| m.advert.engines.iter().any(|e| e == engine))
     }
 
-    /// The round trip to a member in microseconds: none to oneself, a guess where it was never measured.
+    /// The executors that have an engine and that messages reach: by that channel, or by any.
+    pub fn executors_by<'a>(&'a self, engine: &'a str, via: Option<Via>) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
+        let reached = move |id: &NodeId| match via {
+            None => self.via(id).is_some(),
+            Some(Via::Stream) => self.reaches(id),
+            // A connected member listens to its topics as well.
+            Some(Via::PubSub) => *id != self.config.me && self.via(id).is_some() && self.members[id].silent_until == 0,
+        };
+        let suits = move |advert: &Advert| advert.roles.contains(&Role::Executor) && advert.engines.iter().any(|e| e == engine);
+        self.members.iter().filter(move |(id, m)| self.trusts(id) && reached(id) && suits(&m.advert))
+    }
+
+    /// How far a member is in microseconds: the round trip, none to oneself, a guess where it was never measured; and
+    /// more where no stream reaches it.
     pub fn rtt_us(&self, node: &NodeId) -> u64 {
         const UNMEASURED_US: u64 = 100_000;
         if *node == self.config.me {
             return 0;
         }
-        self.members.get(node).and_then(|m| m.rtt_us).unwrap_or(UNMEASURED_US)
+        let rtt = self.members.get(node).and_then(|m| m.rtt_us).unwrap_or(UNMEASURED_US);
+        if self.reaches(node) { rtt } else { rtt.saturating_add(PUBSUB_US) }
     }
 
     /// Says on which addresses this node can be dialled, now and from now on.
     pub fn listening(&mut self, addrs: Vec<String>, out: &mut Vec<Output>) {
         self.addrs = addrs;
+        self.sign_advert(false, out);
+    }
+
+    /// Says that this node is about to end.
+    pub fn leave(&mut self, out: &mut Vec<Output>) {
+        self.addrs.clear();
+        self.sign_advert(true, out);
+    }
+
+    fn sign_advert(&mut self, left: bool, out: &mut Vec<Output>) {
         self.seq += 1;
         let config = &self.config;
         out.push(Output::SignAdvert {
@@ -145,8 +224,89 @@ impl Membership {
                 engines: config.engines.iter().cloned().collect(),
                 offers: config.offers,
                 region: config.region.clone(),
+                left,
             },
         });
+    }
+
+    /// This node's advert is signed: all hear it, by stream as far as it is news.
+    pub fn signed(&mut self, now: Instant, advert: Verified<Advert>, out: &mut Vec<Output>) {
+        out.push(Output::Announce { sealed: advert.sealed().to_vec() });
+        self.announced = now;
+        self.announce = (!advert.left).then(|| now + ANNOUNCE_EVERY - self.jitter(ANNOUNCE_EVERY / 10));
+        self.learn(self.config.me, alloc::vec![advert], out);
+    }
+
+    /// An advert came on the members topic, through whomever.
+    pub fn aired(&mut self, now: Instant, advert: Verified<Advert>) {
+        let id = advert.iss;
+        // Strangers are known only while they are connected.
+        if !advert.is_sane() || !self.config.trust.contains(&id) || id == self.config.me {
+            return;
+        }
+        let (known, said) = (self.members.get(&id), (advert.epoch, advert.seq));
+        // What came by stream already counts as well, once; what is played again does not.
+        let old = |known: &Member| known.advert.is_newer_than(&advert) || said <= known.aired_last;
+        if known.is_some_and(old) {
+            return;
+        }
+        let newborn = known.is_none_or(|known| known.advert.epoch < advert.epoch || known.aired.is_none());
+        let (left, restarted) = (advert.left, known.is_some_and(|known| known.advert.epoch < advert.epoch));
+        if left || restarted {
+            self.departed.push(id);
+        }
+        let member = match self.members.entry(id) {
+            Entry::Vacant(free) => free.insert(Member::new(advert)),
+            Entry::Occupied(known) => {
+                let member = known.into_mut();
+                if restarted {
+                    (member.dial, member.silent_until) = (Dialling::soon(), 0);
+                }
+                member.advert = advert;
+                member
+            }
+        };
+        (member.aired, member.aired_last) = ((!left).then_some(now), said);
+        if newborn && !left {
+            self.welcome(now);
+        }
+    }
+
+    /// Somebody new listens: this node says soon that it is there, members one after the other.
+    pub fn welcome(&mut self, now: Instant) {
+        let Some(planned) = self.announce else { return };
+        let spread = (SECOND / 5).max(self.members.len() as u64 * WELCOME_EACH);
+        let at = (now + self.jitter(spread)).max(self.announced + ANNOUNCE_PAUSE);
+        self.announce = Some(planned.min(at));
+    }
+
+    /// A number below `within` that differs from node to node and from advert to advert.
+    fn jitter(&self, within: Instant) -> Instant {
+        let id = self.config.me.0.iter().fold(self.seq, |hash, byte| hash.wrapping_mul(0x100_0000_01b3) ^ u64::from(*byte));
+        id % within.max(1)
+    }
+
+    /// A member acknowledges nothing by PubSub.
+    pub fn silent(&mut self, now: Instant, node: &NodeId) {
+        if let Some(member) = self.members.get_mut(node) {
+            member.silent_until = now + SILENT_FOR;
+        }
+    }
+
+    /// A letter of a member came.
+    pub fn spoke(&mut self, now: Instant, node: &NodeId) {
+        let connected = self.connected.contains(node);
+        if let Some(member) = self.members.get_mut(node).filter(|member| !member.advert.left) {
+            member.silent_until = 0;
+            if !connected {
+                member.aired = Some(now);
+            }
+        }
+    }
+
+    /// Takes the members that died, left or began again since the last time.
+    pub fn take_departed(&mut self) -> Vec<NodeId> {
+        core::mem::take(&mut self.departed)
     }
 
     /// Learns adverts that `from` passed on (or this node's own), and passes on those that are news.
@@ -169,14 +329,21 @@ impl Membership {
             match self.members.get_mut(&id) {
                 Some(known) if !advert.is_newer_than(&known.advert) => continue,
                 Some(known) => {
-                    known.dial = Dialling::soon();
-                    news.extend(trusted.then(|| advert.sealed().to_vec()));
+                    // Who only says again that it is there says it on the members topic.
+                    if !advert.repeats(&known.advert) {
+                        known.dial = Dialling::soon();
+                        news.extend(trusted.then(|| advert.sealed().to_vec()));
+                    }
+                    if known.advert.epoch < advert.epoch || advert.left {
+                        self.departed.push(id);
+                    }
+                    known.aired = known.aired.filter(|_| !advert.left);
                     known.advert = advert;
                 }
                 None if full => continue,
                 None => {
                     news.extend(trusted.then(|| advert.sealed().to_vec()));
-                    self.members.insert(id, Member { advert, rtt_us: None, dial: Dialling::soon() });
+                    self.members.insert(id, Member::new(advert));
                 }
             }
         }
@@ -210,6 +377,8 @@ impl Membership {
         }
         if let Some(member) = self.members.get_mut(&peer) {
             member.dial = Dialling::soon();
+            // Whether it is still there is for its next advert to say.
+            member.aired = None;
         }
     }
 
@@ -221,9 +390,27 @@ impl Membership {
         }
     }
 
-    /// Dials whom it is time to dial.
+    /// Notes who died without a word, and says again that this node is there.
+    fn age(&mut self, now: Instant, out: &mut Vec<Output>) {
+        for (id, member) in &mut self.members {
+            if member.silent_until <= now {
+                member.silent_until = 0;
+            }
+            if !self.connected.contains(id) && member.aired.is_some_and(|heard| heard + DEAD_AFTER <= now) {
+                member.aired = None;
+                self.departed.push(*id);
+            }
+        }
+        if self.announce.is_some_and(|at| at <= now) {
+            self.announce = None;
+            self.sign_advert(false, out);
+        }
+    }
+
+    /// Dials whom it is time to dial, and does what else is due.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
         let now = now.monotonic_us;
+        self.age(now, out);
         // A join address stands for whoever answers there; it is tried again while nobody is connected.
         // Every one is tried once, so that a node with two of them ties two meshes together.
         let alone = self.connected.is_empty();
@@ -263,7 +450,9 @@ impl Membership {
                     && !m.advert.addrs.is_empty()
             })
             .map(|(_, m)| m.dial.next);
-        joins.chain(members).min()
+        let deaths = self.members.iter().filter(|(id, _)| !self.connected.contains(id)).filter_map(|(_, m)| m.aired);
+        let silences = self.members.values().map(|m| m.silent_until).filter(|&until| until > 0);
+        joins.chain(members).chain(deaths.map(|heard| heard + DEAD_AFTER)).chain(silences).chain(self.announce).min()
     }
 }
 
@@ -301,6 +490,7 @@ mod tests {
             engines: Vec::new(),
             offers: Resources::default(),
             region: String::new(),
+            left: false,
         })
     }
 

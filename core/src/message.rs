@@ -23,6 +23,8 @@ pub const SIZES_MAX: usize = 64;
 pub const ADVERTS_MAX: usize = 48;
 /// The most keys of one [`Message::Recall`], and the most receipts of one frame.
 pub const KEYS_MAX: usize = 128;
+/// The most bytes of a message on a PubSub topic.
+pub const BODY_MAX: usize = 32 * 1024;
 /// The most nodes of which a claim says that they hold its data.
 pub const HINTS_MAX: usize = 8;
 
@@ -182,11 +184,47 @@ impl Frame {
         match self {
             Frame::Adverts(adverts) => adverts.len() <= ADVERTS_MAX,
             Frame::Receipts { sealed, .. } => sealed.len() <= KEYS_MAX,
-            Frame::Message(Message::Recall { keys, .. }) => keys.len() <= KEYS_MAX,
-            Frame::Message(Message::Claim { task, hints, .. }) => task.check().is_ok() && hints.len() <= HINTS_MAX,
-            Frame::Message(Message::Holds { cids, .. } | Message::Hold { cids, .. }) => cids.len() <= CIDS_MAX,
-            Frame::Message(Message::Held { bits, sizes, .. }) => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
-            Frame::Message(_) => true,
+            Frame::Message(message) => message.is_bounded(),
+        }
+    }
+}
+
+impl Message {
+    /// The lease that it is about, where it is about one.
+    pub fn lease(&self) -> Option<u64> {
+        match self {
+            Message::Claim { lease, .. }
+            | Message::Grant { lease }
+            | Message::Nack { lease, .. }
+            | Message::Outcome { lease, .. }
+            | Message::Unknown { lease }
+            | Message::Settled { lease }
+            | Message::Renew { lease }
+            | Message::Cancel { lease } => Some(*lease),
+            _ => None,
+        }
+    }
+
+    /// Whether it answers another message.
+    pub fn is_answer(&self) -> bool {
+        use Message::{Grant, Held, Kept, Nack, Outcome, Unknown};
+        matches!(self, Grant { .. } | Nack { .. } | Outcome { .. } | Unknown { .. } | Held { .. } | Kept { .. })
+    }
+
+    /// Its encoding's length, in bytes, if it fits a letter on a PubSub topic. What does not has to name its content by
+    /// CID instead of carrying it.
+    pub fn fits_a_letter(&self) -> Option<usize> {
+        let length = to_cbor(self).len();
+        (length <= BODY_MAX && self.is_bounded()).then_some(length)
+    }
+
+    fn is_bounded(&self) -> bool {
+        match self {
+            Message::Recall { keys, .. } => keys.len() <= KEYS_MAX,
+            Message::Claim { task, hints, .. } => task.check().is_ok() && hints.len() <= HINTS_MAX,
+            Message::Holds { cids, .. } | Message::Hold { cids, .. } => cids.len() <= CIDS_MAX,
+            Message::Held { bits, sizes, .. } => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
+            _ => true,
         }
     }
 }

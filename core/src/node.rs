@@ -5,6 +5,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use cid::Cid;
 
+use crate::channel::{Channel, Refusal};
+use crate::envelope::{Opened, Via};
 use crate::executor::{Claim, Executor};
 use crate::id::{Instant, MILLISECOND, NodeId, Now};
 use crate::io::{Here, Input, Memo, Output, Ticket};
@@ -36,6 +38,7 @@ pub struct Node {
     ledger: Ledger,
     traces: Traces,
     unsigned: Unsigned,
+    channel: Channel,
 }
 
 impl Node {
@@ -53,6 +56,7 @@ impl Node {
             ledger: Ledger::default(),
             traces: Traces::new(1 << 63 | epoch << 20),
             unsigned: Unsigned::default(),
+            channel: Channel::new(epoch),
         }
     }
 
@@ -73,11 +77,27 @@ impl Node {
                     // The ledger's jobs are answered to it.
                     Output::JobReply { request, reply } if is_own(request) => self.ledger.job_ended(now, request, reply, out),
                     Output::Progress { request, .. } if is_own(request) => {}
+                    Output::Send { to, message } if self.carrier(&to, &message) == Via::PubSub => {
+                        self.channel.post(now.monotonic_us, to, self.members.life(&to), message, out);
+                    }
                     output => self.unsigned.pass(output, out),
                 }
             }
             self.unsigned.signed(signed, out);
         }
+    }
+
+    /// Which channel a message takes: the one on which its lease is talked of or its call has to travel, else a stream
+    /// if one stands.
+    fn carrier(&self, to: &NodeId, message: &Message) -> Via {
+        let wanted = match message {
+            Message::Claim { lease, .. } => self.scheduler.via(*lease),
+            _ => None,
+        };
+        if wanted == Some(Via::PubSub) || self.channel.talks(to, message) {
+            return Via::PubSub;
+        }
+        self.members.via(to).unwrap_or(Via::Stream)
     }
 
     /// When [`Input::Tick`] is due, on the monotonic clock.
@@ -90,6 +110,7 @@ impl Node {
             self.store.next_wakeup(),
             self.ledger.next_wakeup(),
             self.traces.next_wakeup(),
+            self.channel.next_wakeup(),
         ]
         .into_iter()
         .flatten()
@@ -108,6 +129,8 @@ impl Node {
                 offers: advert.offers,
                 rtt_us: member.rtt_us,
                 connected: self.members.reaches(id),
+                via: self.members.via(id),
+                left: advert.left,
                 trusted: self.members.trusts(id),
             };
             (*id, view)
@@ -122,6 +145,7 @@ impl Node {
             jobs: self.runner.len(),
             slots_used,
             work,
+            letters: self.channel.tally(),
         }
     }
 
@@ -137,6 +161,7 @@ impl Node {
             .chain(store)
             .chain(self.ledger.residue())
             .chain([self.memory.residue(), self.traces.residue(), self.unsigned.residue()])
+            .chain(self.channel.residue())
             .filter(|(_, count)| *count > 0)
             .collect()
     }
@@ -151,11 +176,11 @@ impl Node {
         match input {
             Input::Tick => self.tick(now, out),
             Input::Restored { entries } => self.restored(now, entries, out),
-            Input::Submit { request, task, timeout_ms, memo, function, new, client } => {
+            Input::Submit { request, task, timeout_ms, memo, function, new, client, via } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let (origin, client) = (Origin::Request(request), Client::User(client));
-                let (target, held, bytes) = (None, None, 0);
-                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again: false, new };
+                let (target, held, bytes, again, via) = (None, None, 0, false, via.or_else(|| Via::of(&task)));
+                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via };
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
@@ -190,19 +215,36 @@ impl Node {
                     self.runner.told(clock, from, query, &receipts, members, out);
                 }
             }
+            Input::Posted(opened) => self.posted(now, opened, out),
+            Input::PeerGone { peer } => self.gone(now, peer, out),
+            other => self.met(now, other, out),
+        }
+    }
+
+    /// What is heard of members, by them or by others.
+    fn met(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        let (clock, members) = (now.monotonic_us, &mut self.members);
+        match input {
             Input::Adverts { from, adverts } => {
                 members.learn(from, adverts, out);
                 self.scheduler.members_changed(clock, members, out);
+                self.bury(now, out);
             }
             Input::AdvertSigned { advert } => {
-                members.learn(members.config.me, vec![advert], out);
+                members.signed(clock, advert, out);
                 self.scheduler.members_changed(clock, members, out);
             }
+            Input::Heard { advert } => {
+                members.aired(clock, advert);
+                self.scheduler.members_changed(clock, members, out);
+                self.bury(now, out);
+            }
+            Input::Audience => members.welcome(clock),
+            Input::Leave => members.leave(out),
             Input::PeerUp { peer } => {
                 members.up(peer, out);
                 self.scheduler.members_changed(clock, members, out);
             }
-            Input::PeerGone { peer } => self.gone(now, peer, out),
             Input::Rtt { peer, us } => members.measured(peer, us),
             Input::Listening { addrs } => members.listening(addrs, out),
             answer => self.answer(now, answer, out),
@@ -276,9 +318,39 @@ impl Node {
         }
     }
 
+    /// A letter came: what it says is as good as what comes on a stream.
+    fn posted(&mut self, now: Now, opened: Opened, out: &mut Vec<Output>) {
+        let (clock, from, members) = (now.monotonic_us, opened.from(), &mut self.members);
+        let message = self.channel.heard(clock, opened, |id| members.trusts(id), out);
+        if message != Err(Refusal::OtherLife) && message != Err(Refusal::OldLife) {
+            members.spoke(clock, &from);
+        }
+        if let Ok(Some(message)) = message {
+            self.message(now, from, message, out);
+        }
+    }
+
+    /// Members that died, left or began again: what was written to them is void, and whatever those did whom no stream
+    /// reaches goes elsewhere. The others have a connection to lose.
+    fn bury(&mut self, now: Now, out: &mut Vec<Output>) {
+        for peer in self.members.take_departed() {
+            if let Some(life) = self.members.life(&peer) {
+                self.channel.lives(peer, life);
+            }
+            if !self.members.reaches(&peer) {
+                self.lose(now, peer, out);
+            }
+        }
+    }
+
     fn gone(&mut self, now: Now, peer: NodeId, out: &mut Vec<Output>) {
-        let clock = now.monotonic_us;
         self.members.gone(peer);
+        self.lose(now, peer, out);
+    }
+
+    fn lose(&mut self, now: Now, peer: NodeId, out: &mut Vec<Output>) {
+        let clock = now.monotonic_us;
+        self.channel.forget(&peer);
         self.executor.gone(peer, out);
         self.scheduler.gone(clock, peer, &self.members, out);
         self.runner.gone(clock, peer, out);
@@ -289,6 +361,11 @@ impl Node {
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
         let clock = now.monotonic_us;
         self.members.tick(now, out);
+        self.channel.tick(clock, out);
+        for node in self.channel.take_silent() {
+            self.members.silent(clock, &node);
+        }
+        self.bury(now, out);
         self.executor.tick(clock, out);
         self.scheduler.tick(clock, &self.members, out);
         self.runner.tick(clock, &mut self.scheduler, out);
@@ -318,8 +395,8 @@ impl Node {
             match asked {
                 Asked::Call { task, memo } => {
                     let (origin, client, target, held, bytes) = (Origin::Request(request), Client::Detached, None, None, 0);
-                    let (function, new) = (None, None);
-                    let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new };
+                    let (function, new, via) = (None, None, Via::of(&task));
+                    let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via };
                     self.scheduler.submit(clock, call, &self.members, out);
                 }
                 Asked::Job { spec, locality, memo } => {

@@ -170,7 +170,7 @@ impl Pace {
             }
         };
         members
-            .executors(engine)
+            .executors_by(engine, call.via)
             .filter(|(node, m)| m.advert.offers.slots > 0 && !state.passed.contains(node) && !state.refused.contains_key(node))
             .map(|(node, m)| candidate(node, m.advert.offers.slots))
             .collect()

@@ -249,8 +249,8 @@ impl Job {
         let (task, bytes, held) = self.task(number);
         let (origin, memo) = (Origin::Job(id, number), self.new.memo && !self.fresh.contains(&number));
         let (function, target, held, client) = (Some(function), Some(node), Some(held), Client::Job(id));
-        let deadline = self.new.deadline;
-        Call { origin, task, function, deadline, target, held, bytes, client, memo, again: false, new: None }
+        let (deadline, again, new, via) = (self.new.deadline, false, None, None);
+        Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via }
     }
 
     /// Takes a task's result; gives the job's, when that was the last.

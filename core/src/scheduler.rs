@@ -13,6 +13,7 @@ use cid::Cid;
 
 pub use crate::call::{Call, Client, Origin, Settled};
 use crate::call::{Phase, Search, State, at, is_everybodys, is_set};
+use crate::envelope::Via;
 use crate::failure::Failure;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
@@ -101,6 +102,11 @@ impl Scheduler {
             ("settled calls", self.settled.len()),
             ("calls by key", self.joined.len()),
         ]
+    }
+
+    /// How the call of a lease has to travel, if that matters.
+    pub fn via(&self, lease: u64) -> Option<Via> {
+        self.calls.get(self.by_lease.get(&lease)?)?.call.via
     }
 
     /// Whether [`Scheduler::take_settled`] would give any.
@@ -316,7 +322,7 @@ impl Scheduler {
                 self.settle(id, Ok(answer), None);
             }
         }
-        self.wake_queue(now, Some(from), members, out);
+        self.wake(now, Some(from), true, members, out);
     }
 
     /// An executor has forgotten a lease.
@@ -371,7 +377,7 @@ impl Scheduler {
 
     /// A member came or changed: calls that wait for one may go on.
     pub fn members_changed(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
-        self.wake_queue(now, None, members, out);
+        self.wake(now, None, true, members, out);
     }
 
     /// A job has tasks for which it found no room, or has none.
@@ -391,7 +397,7 @@ impl Scheduler {
         while let Some(id) = self.timers.pop(now) {
             if id == REST_IS_OVER {
                 self.await_the_busy(now);
-                self.wake_queue(now, None, members, out);
+                self.wake(now, None, true, members, out);
                 continue;
             }
             let Some(state) = self.calls.get_mut(&id) else { continue };
@@ -503,11 +509,7 @@ impl Scheduler {
         self.timers.set(id, look.min(state.call.deadline));
     }
 
-    /// A place may have become free, at one executor or anywhere: those whose turn it is try.
-    fn wake_queue(&mut self, now: Instant, at: Option<NodeId>, members: &Membership, out: &mut Vec<Output>) {
-        self.wake(now, at, true, members, out);
-    }
-
+    /// A place may have become free, at one executor or anywhere: those whose turn it is try. With `jobs` they have turns too.
     fn wake(&mut self, now: Instant, at: Option<NodeId>, jobs: bool, members: &Membership, out: &mut Vec<Output>) {
         let waits_for_it = |id| at.is_none() || self.queue.near(id).is_none_or(|near| Some(near) == at);
         let is_due = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);

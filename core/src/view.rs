@@ -5,6 +5,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::capability::Role;
+use crate::channel::Tally;
+use crate::envelope::Via;
 use crate::id::NodeId;
 use crate::resources::Resources;
 
@@ -25,6 +27,8 @@ pub struct View {
     pub slots_used: u32,
     /// Work that this node's executor has admitted and that has not ended.
     pub work: u32,
+    /// What came of letters on PubSub topics.
+    pub letters: Tally,
 }
 
 /// A member.
@@ -42,8 +46,12 @@ pub struct MemberView {
     pub offers: Resources,
     /// The round trip to it, in microseconds, where it was measured.
     pub rtt_us: Option<u64>,
-    /// Whether messages reach it now.
+    /// Whether a stream reaches it now.
     pub connected: bool,
+    /// How messages reach it now, if they do.
+    pub via: Option<Via>,
+    /// Whether it said goodbye.
+    pub left: bool,
     /// Whether this node takes its calls and believes its answers.
     pub trusted: bool,
 }

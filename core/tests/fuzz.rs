@@ -11,6 +11,7 @@ use common::*;
 use ipld_core::ipld::Ipld;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::envelope::{Envelope, Lane, Letter, Opened, Post, Via};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Exit, Here, Input, Memo, Names, Output, Sealed, Statement, Ticket};
@@ -97,6 +98,8 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
         }
         // The payload of an envelope begins behind its head and its signature.
         let (session, advert, root) = (session(node(1)), advert(node(1)), root(node(1)));
+        accepted += survives(rng, &encode(&letter()), 0, decode::<Letter>);
+        accepted += survives(rng, &seal(&envelope(node(1)), |_| [0; 64]), 67, Envelope::peek);
         accepted += survives(rng, &seal(&session, |_| [0; 64]), 67, |bytes| open::<Session>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&advert, |_| [0; 64]), 67, |bytes| open::<Advert>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&root, |_| [0; 64]), 67, |bytes| open::<Root>(bytes, |_, _, _| true));
@@ -283,6 +286,17 @@ impl Chaos {
         Verified::assume(Advert { epoch: self.rng.u64(0..3), seq: self.rng.u64(0..9), offers, addrs, ..advert(iss) })
     }
 
+    fn opened(&mut self) -> Opened {
+        let acks = (0..self.rng.usize(0..4)).map(|_| self.rng.u64(0..200)).collect();
+        let message = (self.rng.u8(0..5) > 0).then(|| self.message());
+        let lane = if self.rng.bool() { Lane::Tasks } else { Lane::Replies };
+        let life = if self.rng.u8(0..20) == 0 { self.number() } else { anything().epoch };
+        let post =
+            Post { to: node(1), lane, epoch: self.rng.u64(0..3), life, seq: self.number(), letter: Letter { acks, message } };
+        let from = if self.rng.u8(0..10) == 0 { NodeId([self.rng.u8(..); 32]) } else { self.node() };
+        Opened::assume(from, post)
+    }
+
     /// An answer to something that the node asked, or to nothing.
     fn answer(&mut self) -> Input {
         let ticket = match self.tickets.len() {
@@ -328,13 +342,14 @@ impl Chaos {
 
     fn input(&mut self) -> Input {
         let request = self.rng.u64(0..40);
-        match self.rng.u8(0..46) {
+        match self.rng.u8(0..53) {
             0..4 => Input::Tick,
             4..7 => {
                 let function = self.rng.bool().then(|| Arc::new(small_function()));
                 let (task, timeout_ms, new) = (self.task(), self.number(), self.rng.bool().then(|| self.cid()));
-                let client = self.rng.u64(0..3);
-                Input::Submit { request, task, timeout_ms, memo: self.rng.bool(), function, new, client }
+                let (client, memo) = (self.rng.u64(0..3), self.rng.bool());
+                let via = *self.rng.choice(&[None, Some(Via::Stream), Some(Via::PubSub)]).expect("not empty");
+                Input::Submit { request, task, timeout_ms, memo, function, new, client, via }
             }
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };
@@ -353,6 +368,12 @@ impl Chaos {
             24..26 => Input::PeerUp { peer: self.node() },
             26 => Input::PeerGone { peer: self.node() },
             27 => Input::Rtt { peer: self.node(), us: self.rng.u64(0..1 << 40) },
+            35..39 => Input::Posted(self.opened()),
+            41 => Input::Audience,
+            40 => {
+                let advert = Advert { left: self.rng.u8(0..4) == 0, ..self.advert().into_value() };
+                Input::Heard { advert: Verified::assume(advert) }
+            }
             29 => Input::Receipts { from: self.node(), query: self.number(), receipts: vec![self.memo(), self.memo()] },
             30 | 31 => {
                 let call = Asked::Call { task: self.task(), memo: self.rng.bool() };

@@ -10,6 +10,7 @@ use common::*;
 use expect_test::expect_file;
 use ipld_core::ipld::Ipld;
 use timerose_core::capability::{Advert, Session};
+use timerose_core::envelope::{Envelope, Letter};
 use timerose_core::function::Function;
 use timerose_core::id::{DAG_CBOR, cid_of};
 use timerose_core::job::JobSpec;
@@ -47,6 +48,8 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("recording", &Recording { config: config() }),
         record("turn", &turn()),
         entries().iter().map(|(name, entry)| record(name, entry)).collect(),
+        record("letter", &letter()),
+        record("envelope", &envelope(node(1))),
         format!("task id for node 1\n{}\n\n", task.id(&node(1))),
         format!("task id for node 2\n{}\n\n", task.id(&node(2))),
         format!("task id of the second run\n{}\n\n", again.id(&node(1))),
@@ -62,8 +65,15 @@ fn envelopes_have_the_bytes_of_the_fixture() {
     let session = seal(&session(node(1)), |_| [0xaa; 64]);
     let advert = seal(&advert(node(1)), |_| [0xbb; 64]);
     let root = seal(&root(node(1)), |_| [0xcc; 64]);
+    let envelope = seal(&envelope(node(1)), |_| [0xdd; 64]);
     let proof = &proofs(node(1), |_| [0xdd; 64])[3];
-    let text = [("session", &session), ("advert", &advert), ("root", &root), ("proof of the fourth of five", proof)];
+    let text = [
+        ("session", &session),
+        ("advert", &advert),
+        ("root", &root),
+        ("proof of the fourth of five", proof),
+        ("envelope", &envelope),
+    ];
     let text: Vec<String> = text.iter().map(|(name, bytes)| format!("{name}\n{}\n", hex(bytes))).collect();
     let text = text.join("\n");
     expect_file!["../fixtures/envelopes.txt"].assert_eq(&text);
@@ -87,6 +97,8 @@ fn what_is_written_is_read_back() {
     assert_eq!(decode(&encode(&receipt(node(1)))), Ok(receipt(node(1))));
     assert_eq!(decode(&encode(&session(node(1)))), Ok(session(node(1))));
     assert_eq!(decode(&encode(&advert(node(1)))), Ok(advert(node(1))));
+    assert_eq!(decode(&encode(&letter())), Ok(letter()));
+    assert_eq!(decode(&encode(&envelope(node(1)))), Ok(envelope(node(1))));
 }
 
 fn refuses_every_truncation<T>(name: &str, bytes: &[u8], read: impl Fn(&[u8]) -> Result<T, RecordError>) {
@@ -116,6 +128,9 @@ fn bytes_that_are_cut_short_or_go_on_are_refused() {
     for proof in proofs(node(1), |_| [0; 64]) {
         refuses_every_truncation("proof", &proof, |bytes| open_proof(bytes, |root| open(root, |_, _, _| true)));
     }
+    let sealed = seal(&envelope(node(1)), |_| [0; 64]);
+    refuses_every_truncation("envelope", &sealed, Envelope::peek);
+    refuses_every_truncation("letter", &encode(&letter()), decode::<Letter>);
     for (name, frame) in frames() {
         refuses_every_truncation(&name, &frame.encode(), Frame::decode);
     }

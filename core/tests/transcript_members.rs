@@ -189,6 +189,7 @@ fn work_ends_at_its_deadline_and_when_its_scheduler_is_silent_or_gone() {
                 dial ? /join
                 stop work/1
                 n2 <- outcome 1 DeadlineExceeded: the deadline passed while fetching
+                (next tick at 59352)
             200 from n2 claim 2 60000 none
                 n2 <- grant 2
                 fetch code and all below for work/2, perhaps from n2
@@ -200,6 +201,7 @@ fn work_ends_at_its_deadline_and_when_its_scheduler_is_silent_or_gone() {
             25000 tick
                 stop work/2
                 n2 <- outcome 2 NodeFailed: a node failed: the lease was not renewed in time
+                (next tick at 59352)
             26000 from n2 claim 3 60000 none
                 n2 <- grant 3
                 fetch code and all below for work/3, perhaps from n2
@@ -247,6 +249,7 @@ fn an_outcome_that_nobody_takes_is_kept_for_half_a_minute() {
             30003 from n2 renew 1
                 n2 <- outcome 1 result
             30004 tick
+                (next tick at 59352)
             30005 from n2 renew 1
                 n2 <- unknown 1
         "#]],
@@ -399,6 +402,7 @@ fn a_node_joins_dials_whom_it_hears_of_and_passes_news_on_once() {
             1 listening
                 sign advert 1 for /n1
             2 signed-advert
+                announce
             3 up n2
                 n2 <- 1 adverts
             4 advert n2 n3 x 1

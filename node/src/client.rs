@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use timerose_core::envelope::Via;
 use timerose_core::failure::Failure;
 use timerose_core::io::{Answer, Input, Memo, Output, Request, WorkView};
 use timerose_core::job::{JobDone, JobProgress, JobSpec};
@@ -53,16 +54,24 @@ impl Client {
     }
 
     /// Calls a function where it is best run, and waits for the result at most so long. With `memo` the result of an equal
-    /// call will do. Calls of one `client` share a turn where there is not room for all. Dropping the future takes the call
-    /// back.
+    /// call will do. Calls of one `client` share a turn where there is not room for all. `via` says how it has to travel, if
+    /// that matters. Dropping the future takes the call back.
     ///
     /// # Errors
     /// What the call failed with.
-    pub async fn call(&self, task: Task, timeout: Duration, memo: bool, client: u64) -> Result<Answer, Failure> {
+    pub async fn call(
+        &self,
+        task: Task,
+        timeout: Duration,
+        memo: bool,
+        client: u64,
+        via: Option<Via>,
+    ) -> Result<Answer, Failure> {
         let timeout_ms = timeout.as_millis() as u64;
         let function = self.0.functions.get(&task.function);
         let new = memo.then(|| task.memo_key()).filter(|key| !self.0.known.may_hold(key));
-        self.ask(&self.0.calls, |request| Input::Submit { request, task, timeout_ms, memo, function, new, client }).await
+        let submit = |request| Input::Submit { request, task, timeout_ms, memo, function, new, client, via };
+        self.ask(&self.0.calls, submit).await
     }
 
     /// Looks for receipts by any of their names, here and at the peers that this node trusts.

@@ -13,7 +13,8 @@ use timerose_core::resources::Resources;
 pub struct Config {
     /// Where its key, its blocks and its journal lie. Made where it is missing; one process at a time.
     pub dir: PathBuf,
-    /// Where peers reach it: TCP and QUIC multiaddrs. Port 0 lets the system choose.
+    /// Where peers reach it: TCP, QUIC and WebSocket multiaddrs; none for a node that only dials others. Port 0 lets the
+    /// system choose.
     pub listen: Vec<String>,
     /// Where its HTTP API listens. Loopback unless the operator knows better: whoever reaches it acts as this node.
     pub api: SocketAddr,

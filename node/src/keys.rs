@@ -87,6 +87,11 @@ impl Keys {
         self.pair.sign(bytes).try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
+    /// The seed of the key, for what is sealed to this node.
+    pub(crate) fn secret(&self) -> [u8; 32] {
+        self.pair.secret().as_ref().try_into().expect("an Ed25519 seed has 32 bytes")
+    }
+
     /// The token that opens a stream to `to`.
     pub(crate) fn session(&self, to: NodeId) -> Vec<u8> {
         let now = wall_clock();
@@ -106,9 +111,12 @@ impl From<ed25519::Keypair> for Keys {
 
 /// Opens a signed record with a real signature check.
 pub(crate) fn open_verified<R: Signed>(bytes: &[u8]) -> Result<Verified<R>, RecordError> {
-    open(bytes, |issuer, message, signature| {
-        ed25519::PublicKey::try_from_bytes(&issuer.0).is_ok_and(|key| key.verify(message, signature))
-    })
+    open(bytes, verifies)
+}
+
+/// Whether a signature is that of a node over some bytes.
+pub(crate) fn verifies(issuer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+    ed25519::PublicKey::try_from_bytes(&issuer.0).is_ok_and(|key| key.verify(message, signature))
 }
 
 /// Checks a receipt's proof, down to its executor's signature, and gives the receipt with its CID. Needs nothing but the

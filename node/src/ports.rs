@@ -294,6 +294,16 @@ pub(crate) struct Counters {
     pub messages_in: AtomicU64,
     /// Messages that were dropped because a peer's queue was full or it was gone.
     pub messages_dropped: AtomicU64,
+    /// Envelopes published.
+    pub envelopes_out: AtomicU64,
+    /// Envelopes that were opened.
+    pub envelopes_in: AtomicU64,
+    /// Envelopes that found no room or no listener; their letters come again.
+    pub envelopes_dropped: AtomicU64,
+    /// Envelopes refused: forged, altered, expired, sealed by somebody else.
+    pub envelopes_refused: AtomicU64,
+    /// Gossip that was not passed on: malformed, for another topic, or replayed.
+    pub gossip_refused: AtomicU64,
     /// Streams refused: forged, truncated, oversized.
     pub refused: AtomicU64,
     /// Runs of guests that ended.

@@ -39,6 +39,8 @@ const DRIVER_QUEUE: usize = 4096;
 const ROOM: usize = 256;
 /// Completions that wait for the loop; drivers wait with more.
 const DONE_QUEUE: usize = 4096;
+/// How long a node that ends goes on, so that its goodbye gets away.
+const GOODBYE: Duration = Duration::from_millis(200);
 /// How long the last receipts may take at the end.
 const END_WAIT: Duration = Duration::from_secs(1);
 /// How often the read model is published at most.
@@ -51,14 +53,18 @@ pub struct Running {
     /// What it sees; the first value comes before it listens.
     view: watch::Receiver<View>,
     client: Client,
+    /// Whether peers can dial it.
+    listens: bool,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     ended: JoinHandle<()>,
 }
 
 impl Running {
-    /// Waits until the node has addresses, and gives them as multiaddrs.
+    /// Waits until the node has addresses, if it listens at all, and gives them as multiaddrs.
     pub async fn addrs(&mut self) -> Vec<String> {
-        let seen = self.view.wait_for(|view| view.members.get(&view.me).is_some_and(|me| !me.addrs.is_empty())).await;
+        let listens = self.listens;
+        let ready = |view: &View| view.members.get(&view.me).is_some_and(|me| !listens || !me.addrs.is_empty());
+        let seen = self.view.wait_for(ready).await;
         seen.map(|view| view.members[&view.me].addrs.clone()).unwrap_or_default()
     }
 
@@ -133,7 +139,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
-    Ok(Running { api, view: view_rx, client, stop: Some(stop), ended })
+    Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended })
 }
 
 /// What the core is told of its node.
@@ -223,9 +229,12 @@ impl Drivers {
     /// Who carries out what.
     fn hand_out(&mut self, output: Output) {
         match &output {
-            Output::Send { .. } | Output::SendAdverts { .. } | Output::SendReceipts { .. } | Output::Dial { .. } => {
-                self.swarm.push(output);
-            }
+            Output::Send { .. }
+            | Output::SendAdverts { .. }
+            | Output::SendReceipts { .. }
+            | Output::Post(..)
+            | Output::Announce { .. }
+            | Output::Dial { .. } => self.swarm.push(output),
             Output::Load { .. } | Output::Fetch { .. } | Output::List { .. } | Output::Have { .. } | Output::Placed { .. } => {
                 self.content.push(output);
             }
@@ -316,20 +325,23 @@ impl Loop {
         }
     }
 
-    /// Has the receipts signed and kept of what was answered, and takes nothing else.
+    /// Says goodbye, has the receipts signed and kept of what was answered, and takes nothing else.
     async fn end(mut self, mut done: mpsc::Receiver<Input>, mut signing: JoinHandle<()>) {
+        self.turn(Input::Leave);
         self.drivers.signer = Line::new(queue().0);
-        let until = tokio::time::Instant::now() + END_WAIT;
+        let begun = tokio::time::Instant::now();
+        let mut signed = false;
         loop {
+            let wait = if signed { GOODBYE } else { END_WAIT };
             tokio::select! {
                 biased;
                 Some(input) = done.recv() => {
-                    if matches!(input, Input::Signed { .. }) {
+                    if matches!(input, Input::Signed { .. } | Input::AdvertSigned { .. }) {
                         self.turn(input);
                     }
                 }
-                _ = &mut signing => break,
-                () = tokio::time::sleep_until(until) => break,
+                _ = &mut signing, if !signed => signed = true,
+                () = tokio::time::sleep_until(begun + wait) => return,
             }
         }
     }

@@ -132,6 +132,7 @@ mod tests {
             engines: vec![],
             offers: Default::default(),
             region: String::new(),
+            left: false,
         };
         let frame = |sealed: Vec<u8>| Bytes::from(Frame::Adverts(vec![serde_bytes::ByteBuf::from(sealed)]).encode());
         assert!(codec.decode(&peer(&eve), false, frame(alice.seal(&advert))).is_ok(), "an advert may be passed on");

@@ -5,7 +5,7 @@ use timerose_core::failure::Failure;
 use timerose_core::function::Determinism;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Here, Input, Memo, Output, Sealed, Ticket, Wanted};
-use timerose_core::message::{Message, SIZES_MAX};
+use timerose_core::message::SIZES_MAX;
 use timerose_core::proof::prove;
 use timerose_core::record::{open, seal};
 use timerose_core::task::{Receipt, Task, Usage};
@@ -25,15 +25,13 @@ impl World<'_> {
     pub(crate) fn carry_out(&mut self, node: usize, output: Output) {
         match output {
             Output::Send { to, message } => {
-                match message {
-                    Message::Claim { .. } => self.report.claims += 1,
-                    Message::Nack { .. } => self.report.nacks += 1,
-                    _ => {}
-                }
+                self.report.said(&message);
                 self.send(node, index(&to), Packet::Message(message));
             }
             Output::SendAdverts { to, sealed } => self.send(node, index(&to), Packet::Adverts(sealed)),
             Output::SendReceipts { to, query, sealed } => self.send(node, index(&to), Packet::Receipts(query, sealed)),
+            Output::Post(post) => self.post(node, post),
+            Output::Announce { sealed } => self.announce(node, &sealed),
             Output::Remember { receipts } if !self.hosts[node].full => {
                 let keyed = receipts.into_iter().filter_map(|sealed| Some((sealed.names.key?, sealed.bytes)));
                 self.hosts[node].memo.extend(keyed);

@@ -73,6 +73,7 @@ impl World<'_> {
         self.forget_faults();
         self.network.calm_down();
         self.hurry();
+        (self.scenario.gossip_loss_per_mille, self.scenario.deaf) = (0, 0);
         self.scenario.engine_fails_per_mille = 0;
         self.scenario.cancel_per_mille = 0;
         self.scenario.persist_crashes_per_mille = 0;

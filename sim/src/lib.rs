@@ -16,6 +16,7 @@ mod faults;
 mod host;
 pub mod world;
 mod driver;
+mod overlay;
 mod load;
 mod promises;
 pub mod run;

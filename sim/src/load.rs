@@ -1,6 +1,7 @@
 //! What users do: calls, jobs, imports; and what becomes of it, counted.
 
 use cid::Cid;
+use timerose_core::envelope::Via;
 use timerose_core::failure::Failure;
 use timerose_core::id::{RAW, cid_of};
 use timerose_core::io::{Answer, Input};
@@ -138,7 +139,8 @@ impl World<'_> {
             self.at(at, Event::TakeBack { node, life, request: asked.request });
         }
         let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client };
+        let via = (self.gossip.u32(0..1000) < self.scenario.pubsub_per_mille).then_some(Via::PubSub);
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client, via };
         self.give(node, life, input);
     }
 

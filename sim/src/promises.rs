@@ -113,8 +113,8 @@ impl World<'_> {
         let args = vec![Arg::Inline(asked.request.to_be_bytes().to_vec())];
         let task = Task { function, entry: RUN.into(), args, seq: asked.request };
         self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
-        let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client: 0 };
+        let (request, timeout_ms, function, new) = (asked.request, self.scenario.timeout_ms, None, None);
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function, new, client: 0, via: None };
         self.give(node, self.hosts[node].life, input);
     }
 

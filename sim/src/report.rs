@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
+use timerose_core::message::Message;
 
 use crate::check::Breach;
 use crate::scenario::Scenario;
@@ -100,6 +101,15 @@ impl fmt::Display for Report {
 }
 
 impl Report {
+    /// A message was sent to another node.
+    pub(crate) fn said(&mut self, message: &Message) {
+        match message {
+            Message::Claim { .. } => self.claims += 1,
+            Message::Nack { .. } => self.nacks += 1,
+            _ => {}
+        }
+    }
+
     pub(crate) fn new(scenario: &Scenario, seed: u64) -> Report {
         Report {
             scenario: scenario.name.clone(),

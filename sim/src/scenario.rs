@@ -40,6 +40,12 @@ pub struct Scenario {
     pub stall_ms: [u64; 2],
     /// How long it takes until a side notices that a connection is broken.
     pub detect_ms: [u64; 2],
+    /// Calls in a thousand that have to travel by PubSub.
+    pub pubsub_per_mille: u32,
+    /// Letters and adverts in a thousand that gossip loses, for each node that should hear them; so many come twice.
+    pub gossip_loss_per_mille: u32,
+    /// How many nodes, the first ones, hear no gossip while there are faults.
+    pub deaf: usize,
     /// Between any two nodes, in megabytes a second.
     pub bandwidth_mb_per_s: u64,
     /// Calls of the safety phase.
@@ -122,6 +128,9 @@ impl Default for Scenario {
             overtaken_per_mille: 0,
             stall_ms: [200, 2000],
             detect_ms: [500, 5000],
+            pubsub_per_mille: 0,
+            gossip_loss_per_mille: 0,
+            deaf: 0,
             bandwidth_mb_per_s: 100,
             calls: 200,
             call_every_ms: 20,
@@ -264,6 +273,9 @@ impl Scenario {
         }
         if self.executors > self.nodes || self.strangers >= self.nodes {
             return Err("executors and strangers are among the nodes, and somebody is no stranger".into());
+        }
+        if self.deaf >= self.nodes {
+            return Err("somebody must hear gossip".into());
         }
         if self.slots == 0 || self.regions == 0 || self.bandwidth_mb_per_s == 0 || self.blobs == 0 {
             return Err("slots, regions, bandwidth_mb_per_s and blobs must be at least 1".into());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use cid::Cid;
+use timerose_core::envelope::Post;
 use timerose_core::failure::Failure;
 use timerose_core::io::{Exit, Input, Ticket};
 use timerose_core::job::JobSpec;
@@ -30,6 +31,15 @@ pub(crate) enum Packet {
     Adverts(Vec<Vec<u8>>),
     /// Sealed receipts, and the question that they answer.
     Receipts(u64, Vec<Vec<u8>>),
+}
+
+/// What is published.
+#[derive(Clone, Debug)]
+pub(crate) enum News {
+    /// On the topic of one node.
+    Letter(Post),
+    /// On the members topic: a sealed advert.
+    Advert(Vec<u8>),
 }
 
 /// What a node has sent for.
@@ -68,6 +78,8 @@ pub(crate) enum Event {
     Exit { node: usize, life: u32, work: u64, exit: Result<Exit, Failure> },
     /// A message arrives.
     Wire { from: usize, to: usize, session: u64, packet: Packet },
+    /// Gossip arrives.
+    Gossip { from: usize, to: usize, news: News },
     /// A dial gets through.
     Dialled { from: usize, life: u32, to: usize },
     /// A side notices that its connection broke.
@@ -109,6 +121,8 @@ pub struct World<'a> {
     /// Random numbers for the drivers' delays, and for the load.
     pub(crate) delays: fastrand::Rng,
     pub(crate) load: fastrand::Rng,
+    /// Random numbers for what becomes of gossip.
+    pub(crate) gossip: fastrand::Rng,
     pub(crate) serial: u64,
     /// What was asked for already, so that it can be asked for again.
     pub(crate) tasks: Vec<Task>,
@@ -135,6 +149,7 @@ impl<'a> World<'a> {
             content: Content::new(scenario, &mut rng(2)),
             delays: rng(3),
             load: rng(4),
+            gossip: rng(5),
             serial: 0,
             tasks: Vec::new(),
             jobs: Vec::new(),
@@ -199,6 +214,7 @@ impl<'a> World<'a> {
                 self.deliver(from, to, packet)
             }
             Event::Wire { .. } => {}
+            Event::Gossip { from, to, news } => self.hear(from, to, news),
             Event::Dialled { from, life, to } => self.dialled(from, life, to),
             Event::Notice(notice) => {
                 if self.network.notice(notice) {
@@ -415,13 +431,17 @@ fn brief(input: &Input) -> String {
         Input::Restored { entries } => write!(line, "restored {} entries", entries.len()),
         Input::Accept { request, handle, .. } => write!(line, "accept {request} {handle}"),
         Input::Persisted { ticket, result } => write!(line, "persisted {ticket:?} {}", result.is_ok()),
+        Input::Posted(opened) => write!(line, "< {} letter {}", index(&opened.from()), opened.seq()),
+        Input::Heard { advert } => write!(line, "< {} is there {}", index(&advert.iss), advert.seq),
         other @ (Input::Tick
         | Input::Cancel { .. }
         | Input::Listening { .. }
         | Input::Have { .. }
         | Input::Ask { .. }
         | Input::Revoke { .. }
-        | Input::Identified { .. }) => write!(line, "{other:?}"),
+        | Input::Identified { .. }
+        | Input::Audience
+        | Input::Leave) => write!(line, "{other:?}"),
         Input::AdvertSigned { advert } => write!(line, "advert {}", advert.seq),
     };
     written.expect("a string takes everything");

@@ -114,6 +114,7 @@ pub fn make(client: &Client, function: &str, args: &With, how: How) -> Result<()
         "memo": !args.no_memo,
         "seq": args.seq,
         "detach": how == How::Detached,
+        "channel": args.channel.name(),
     });
     if how == How::Detached {
         client.outlives_us()?;

@@ -22,6 +22,8 @@ pub fn members(client: &Client, format: Format) -> Result<(), CliError> {
             let rtt = member["rtt_us"].as_u64().map(|us| format!("{:.1} ms", us as f64 / 1000.0));
             let state = match (&member["self"], &member["connected"], &member["trusted"]) {
                 (me, ..) if *me == json!(true) => "this node",
+                _ if member["left"] == json!(true) => "left",
+                _ if member["channel"] == json!("pubsub") => "by pubsub",
                 (_, up, _) if *up == json!(false) => "out of reach",
                 (_, _, trusted) if *trusted == json!(false) => "not trusted",
                 _ => "connected",

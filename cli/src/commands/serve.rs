@@ -122,7 +122,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
     }
     Ok(Config {
         dir: dir.to_path_buf(),
-        listen: args.listen.clone(),
+        listen: args.listen.iter().filter(|addr| *addr != "none").cloned().collect(),
         api: args.api,
         join: args.join.clone(),
         roles,

@@ -139,6 +139,13 @@ impl Node {
         signal(&self.child, name);
     }
 
+    /// Ends it politely.
+    #[allow(dead_code, reason = "not every test that shares this has a node that may say goodbye")]
+    pub fn end(&mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().expect("reaped");
+    }
+
     pub fn kill(&mut self) {
         // SIGKILL: nothing of the node's own runs any more.
         self.child.kill().expect("killed");

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cid::Cid;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::envelope::{Envelope, Lane, Letter, Post};
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
@@ -118,7 +119,19 @@ pub fn advert(iss: NodeId) -> Advert {
         engines: vec![WASM_COMMAND.into()],
         offers: Resources { slots: 2, memory: 1 << 30 },
         region: "here".into(),
+        left: false,
     }
+}
+
+/// A letter with everything in it.
+pub fn letter() -> Letter {
+    Letter { acks: vec![7, 1 << 33], message: Some(Message::Renew { lease: 1 << 40 }) }
+}
+
+/// An envelope of `iss` for node 2. Its body is no seal: the place where it stands is what this is about.
+pub fn envelope(iss: NodeId) -> Envelope {
+    let post = Post { to: node(2), lane: Lane::Tasks, epoch: NOW.unix_ms, life: NOW.unix_ms + 1, seq: 9, letter: letter() };
+    Envelope { key: vec![5; 32], body: vec![6; 48], ..Envelope::address(iss, NOW, &post) }
 }
 
 /// A job.

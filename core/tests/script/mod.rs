@@ -6,6 +6,7 @@
 //! keeps blocks, and trusts n2 to n5.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+mod letters;
 mod promises;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use cid::Cid;
 use expect_test::Expect;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role};
+use timerose_core::envelope::Via;
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Entry, Function, Limits, Param};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
@@ -75,6 +77,8 @@ struct Player {
     client: u64,
     /// What runs that end from now on took, as their executors say.
     usage: Usage,
+    /// How calls have to travel from now on.
+    via: Option<Via>,
 }
 
 /// The words of a line.
@@ -108,7 +112,7 @@ fn config() -> NodeConfig {
 fn advert(iss: NodeId, epoch: u64, roles: Vec<Role>, slots: u32) -> Verified<Advert> {
     let (addrs, engines) = (vec![format!("/{}", name(&iss))], vec!["wasm".into()]);
     let offers = Resources { slots, memory: 100 };
-    Verified::assume(Advert { iss, addrs, epoch, seq: 1, roles, engines, offers, region: String::new() })
+    Verified::assume(Advert { iss, addrs, epoch, seq: 1, roles, engines, offers, region: String::new(), left: false })
 }
 
 fn function(memory: u64) -> Function {
@@ -136,6 +140,7 @@ impl Player {
             memo: false,
             client: 0,
             usage: Usage { run_us: 1000, ..Usage::default() },
+            via: None,
         }
     }
 
@@ -153,6 +158,10 @@ impl Player {
         if let ["runs", run_us, fetched, fetch_us] = words[..] {
             let (run_us, fetched, fetch_us) = (number(run_us), number(fetched), number(fetch_us));
             self.usage = Usage { run_us, fetched, fetch_us, ..Usage::default() };
+            return;
+        }
+        if let ["via", via] = words[..] {
+            self.via = (via == "pubsub").then_some(Via::PubSub);
             return;
         }
         let us = number(words[0]) * 1000;
@@ -264,10 +273,14 @@ impl Player {
                     adverts: vec![advert(node(of), number(epoch), roles.collect(), number(slots) as u32)],
                 }
             }
+            ["aired", ref words @ ..] => self.aired(words),
+            ["audience"] => Input::Audience,
+            ["leave"] => Input::Leave,
+            ["letter", ref words @ ..] => self.letter(words),
             ["submit", request, timeout_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
                 let (request, timeout_ms, memo, client) = (number(request), number(timeout_ms), self.memo, self.client);
-                Input::Submit { request, task, timeout_ms, memo, function: None, new: None, client }
+                Input::Submit { request, task, timeout_ms, memo, function: None, new: None, client, via: self.via }
             }
             ["job", request, timeout_ms, fan_in] => {
                 let (spec, job) = (self.spec(fan_in), self.cid("job"));
@@ -386,6 +399,8 @@ impl Player {
     fn output(&self, output: Output) -> String {
         match output {
             Output::Send { to, message } => format!("{} <- {}", name(&to), self.said(&message)),
+            Output::Post(post) => self.posted(post),
+            Output::Announce { .. } => "announce".into(),
             Output::SendAdverts { to, sealed } => format!("{} <- {} adverts", name(&to), sealed.len()),
             Output::SignAdvert { advert } => format!("sign advert {} for {}", advert.seq, advert.addrs.join(" ")),
             Output::Dial { peer, addrs } => {

@@ -86,7 +86,8 @@ impl Desk {
         let args = vec![Arg::Inline(self.requests.to_be_bytes().to_vec())];
         let task = Task { function: self.cid, entry: String::new(), args, seq: 0 };
         let request = self.requests;
-        self.handle(Input::Submit { request, task, timeout_ms: 30_000, memo: false, function: None, new: None, client: 0 });
+        let (function, new, client, via) = (None, None, 0, None);
+        self.handle(Input::Submit { request, task, timeout_ms: 30_000, memo: false, function, new, client, via });
         loop {
             let answer = match self.out.pop().expect("the core goes on") {
                 Output::Start { ticket, task, subject, .. } => return Started { ticket, task, subject },

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
+use timerose_core::envelope::{TASK_MAX, Via, inline_bytes};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::io::Answer;
@@ -19,8 +20,8 @@ use timerose_core::record;
 use timerose_core::task::{Arg, Done, Task};
 use tokio::sync::{mpsc, oneshot};
 
-use super::Shared;
 use super::error::{ApiError, Body};
+use super::{Api, Shared};
 use crate::ports::{CHUNKS, ContentRequest, NamedKind};
 use crate::shown::show_usage;
 
@@ -40,6 +41,29 @@ pub(super) struct CallBody {
     seq: u64,
     #[serde(default)]
     detach: bool,
+    #[serde(default)]
+    channel: Channel,
+}
+
+/// How a call has to travel.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Channel {
+    /// By a stream where one stands, by PubSub elsewhere.
+    #[default]
+    Auto,
+    Stream,
+    PubSub,
+}
+
+impl Channel {
+    fn via(self) -> Option<Via> {
+        match self {
+            Channel::Auto => None,
+            Channel::Stream => Some(Via::Stream),
+            Channel::PubSub => Some(Via::PubSub),
+        }
+    }
 }
 
 /// The default of a switch.
@@ -83,14 +107,18 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
             ArgBody::Bytes(bytes) => Arg::Inline(bytes),
         });
     }
-    let task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
+    let mut task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
     if body.detach {
         task.check()?;
         let handle = task.id(&api.ports.view.borrow().me);
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;
     }
+    let via = body.channel.via();
+    if via == Some(Via::PubSub) && inline_bytes(&task) > TASK_MAX {
+        name_by_cid(&api, &mut task).await?;
+    }
     let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
-    let answer = show_answer(&api.client.call(task, timeout, body.memo, client_of(&headers)).await?);
+    let answer = show_answer(&api.client.call(task, timeout, body.memo, client_of(&headers), via).await?);
     api.events.tell("call", || answer.clone());
     Ok(Json(answer).into_response())
 }
@@ -103,6 +131,20 @@ fn client_of(headers: &HeaderMap) -> u64 {
         name.as_bytes().hash(&mut hash);
         hash.finish()
     })
+}
+
+/// Keeps what a task would carry along as files of this node, so that it fits a letter.
+async fn name_by_cid(api: &Api, task: &mut Task) -> Result<(), ApiError> {
+    task.check()?;
+    for arg in &mut task.args {
+        if let Arg::Inline(bytes) = arg {
+            let source = Box::new(std::io::Cursor::new(std::mem::take(bytes)));
+            let added =
+                ask(&api.ports.content, |answer| ContentRequest::Add { source, tar: false, spread: None, answer }).await?;
+            *arg = Arg::Link(added.cid);
+        }
+    }
+    Ok(())
 }
 
 fn show_answer(answer: &Answer) -> Value {

@@ -48,6 +48,8 @@ pub(super) fn show_members(view: &View) -> Value {
                 "memory_bytes": member.offers.memory,
                 "rtt_us": member.rtt_us,
                 "connected": member.connected,
+                "channel": member.via,
+                "left": member.left,
                 "trusted": member.trusted,
                 "addrs": member.addrs,
             })
@@ -97,11 +99,32 @@ pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
         "Streams refused as forged, truncated or oversized.",
         Counters::read(&counters.refused),
     );
+    let posted = [
+        ("envelopes_sent_total", "Envelopes published.", &counters.envelopes_out),
+        ("envelopes_received_total", "Envelopes that were opened.", &counters.envelopes_in),
+        ("envelopes_dropped_total", "Envelopes that found no room or no listener.", &counters.envelopes_dropped),
+        ("envelopes_refused_total", "Envelopes refused as forged, altered or expired.", &counters.envelopes_refused),
+        ("gossip_refused_total", "Gossip that was malformed, misplaced or replayed.", &counters.gossip_refused),
+    ];
+    for (name, help, counter) in posted {
+        put(name, "counter", help, Counters::read(counter));
+    }
     put("runs_total", "counter", "Runs of guests that ended.", Counters::read(&counters.runs));
     put("block_bytes_received_total", "counter", "Block bytes from peers.", moved.blocks_in);
     put("block_bytes_sent_total", "counter", "Block bytes to peers.", moved.blocks_out);
     let view = api.ports.view.borrow();
     let connected = view.members.values().filter(|member| member.connected).count();
+    let letters = [
+        ("letters_sent_total", "Letters sent for the first time.", view.letters.sent),
+        ("letters_resent_total", "Letters sent again.", view.letters.again),
+        ("letters_taken_total", "Letters taken.", view.letters.taken),
+        ("letters_doubled_total", "Letters that came again, or were replayed.", view.letters.doubles),
+        ("letters_refused_total", "Letters for another life of this node, or of one of its sender.", view.letters.refused),
+        ("letters_dropped_total", "Messages given up: no room, no recipient, ten minutes of silence.", view.letters.dropped),
+    ];
+    for (name, help, value) in letters {
+        put(name, "counter", help, value);
+    }
     put("members", "gauge", "Members known, this node included.", view.members.len() as u64);
     put("members_connected", "gauge", "Members in reach, this node included.", connected as u64);
     put("calls", "gauge", "Calls that this node makes.", view.calls as u64);

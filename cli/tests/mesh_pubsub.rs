@@ -1,0 +1,76 @@
+//! Nodes that reach each other by PubSub alone: real processes, of which two only dial and the third is dialled.
+
+#[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
+mod world;
+
+use serde_json::Value;
+use std::path::PathBuf;
+use world::{Node, World, wait_until};
+
+fn guest(name: &str) -> String {
+    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
+    built.join(name).to_str().expect("UTF-8").to_string()
+}
+
+/// A client, a node between, and an executor. The outer two trust each other and cannot dial each other.
+fn apart(world: &World) -> [Node; 3] {
+    let dids = ["client", "between", "executor"].map(|name| world.did(name));
+    let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
+    let between = world.node("between", &[&trust[..], &["--roles", "scheduler,store"]].concat());
+    let addr = between.addr();
+    let outer = [&trust[..], &["--join", &addr, "--listen", "none"]].concat();
+    let executor = world.node("executor", &outer);
+    let client = world.node("client", &[&outer[..], &["--roles", "scheduler"]].concat());
+    between.wait_for("members_connected", |members| members == 3);
+    [client, between, executor]
+}
+
+/// How a node sees another.
+fn channel(world: &World, node: &Node, other: &Node) -> Value {
+    let members = world.command(&node.dir, &["members", "-o", "json"]).json();
+    let members = members.as_array().expect("a list").clone();
+    members
+        .into_iter()
+        .find(|member| member["id"] == other.id().as_str())
+        .map(|member| member["channel"].clone())
+        .unwrap_or_default()
+}
+
+#[test]
+fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    assert_eq!(channel(&world, &client, &between), "stream");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    let text = "the cat and the hat ".repeat(40_000);
+    let file = world.write("text", &text);
+    let cid = world.command(&between.dir, &["add", file.to_str().expect("UTF-8")]).ok();
+    let call = |args: &[&str]| {
+        world.command(&client.dir, &[&["call", &function, "--entry", "map", "-o", "json", "--arg"], args].concat())
+    };
+    for (args, counted) in [(&[cid.as_str()][..], 1), (&["a b", "--channel", "pubsub"], 2)] {
+        let answer = call(args).json();
+        assert_eq!(answer["executor"], Value::String(executor.id()), "{answer}");
+        assert_eq!(executor.metric("runs_total"), counted);
+    }
+    // The same way is refused where only a stream will do.
+    let said = call(&["a c", "--channel", "stream"]);
+    assert!(said.code == 6 && said.stderr.contains("NoExecutor"), "{} {}", said.code, said.stderr);
+    assert!(client.metric("letters_sent_total") >= 4 && executor.metric("letters_taken_total") >= 4);
+    assert_eq!((between.metric("envelopes_received_total"), client.metric("members_connected")), (0, 2));
+}
+
+#[test]
+fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
+    let world = World::new();
+    let [client, _between, mut executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    executor.end();
+    wait_until("the goodbye", || channel(&world, &client, &executor) == Value::Null);
+    let members = world.command(&client.dir, &["members", "-o", "json"]).json();
+    let left = members.as_array().expect("a list").iter().filter(|member| member["left"] == true).count();
+    assert_eq!(left, 1, "{members}");
+}

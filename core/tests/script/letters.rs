@@ -1,0 +1,43 @@
+//! What comes and goes on PubSub topics, in a script.
+
+use timerose_core::capability::{Advert, Role};
+use timerose_core::envelope::{Lane, Letter, Opened, Post};
+use timerose_core::io::Input;
+use timerose_core::message::Message;
+use timerose_core::record::Verified;
+
+use super::{Player, Words, advert, name, node, number};
+
+impl Player {
+    /// `<node> <x, left or nothing of note> <seq> [<epoch>]`
+    pub(super) fn aired(&mut self, words: Words) -> Input {
+        let (of, roles, seq, epoch) = match *words {
+            [of, roles, seq] => (of, roles, seq, "1"),
+            [of, roles, seq, epoch] => (of, roles, seq, epoch),
+            _ => panic!("no such advert: {words:?}"),
+        };
+        let heard = advert(node(of), number(epoch), if roles == "x" { vec![Role::Executor] } else { vec![] }, 1);
+        let advert = Advert { seq: number(seq), left: roles == "left", ..heard.into_value() };
+        Input::Heard { advert: Verified::assume(advert) }
+    }
+
+    /// `from`, `1>0`: of the sender's life 1 to this node's life 0, number, acknowledgements or `-`, and a message.
+    pub(super) fn letter(&mut self, words: Words) -> Input {
+        let [from, lives, seq, acks, words @ ..] = words else { panic!("no letter: {words:?}") };
+        let (epoch, life) = lives.split_once('>').map(|(from, to)| (number(from), number(to))).expect("two lives");
+        let acks = acks.split(',').filter(|ack| *ack != "-").map(number).collect();
+        let message = (!words.is_empty()).then(|| self.message(words));
+        let lane = if message.as_ref().is_some_and(Message::is_answer) { Lane::Replies } else { Lane::Tasks };
+        let post = Post { to: node("n1"), lane, epoch, life, seq: number(seq), letter: Letter { acks, message } };
+        Input::Posted(Opened::assume(node(from), post))
+    }
+
+    /// A letter that is to be sealed.
+    pub(super) fn posted(&self, post: Post) -> String {
+        let Post { to, lane, life, seq, letter, .. } = post;
+        let lane = if lane == Lane::Tasks { "tasks" } else { "replies" };
+        let said = letter.message.map(|message| format!(" {}", self.said(&message))).unwrap_or_default();
+        let acks = if letter.acks.is_empty() { String::new() } else { format!(", has {:?}", letter.acks) };
+        format!("{lane}/{} life {life} #{seq}{said}{acks}", name(&to))
+    }
+}

@@ -1,0 +1,297 @@
+//! Gossip: the topics that a node listens to, and what it passes on.
+//!
+//! A node listens to its own two topics, to the members topic, and to those of the nodes that it writes to and is not
+//! connected with. The last tells others that somebody wants to reach a node through them: a member between two listens
+//! to a trusted node's topic as long as two of its peers do. What is passed on is at least an envelope or an advert,
+//! for its topic, good, of bounded size and new; peers that pass on anything else lose their standing.
+
+use libp2p::PeerId;
+use libp2p::gossipsub::{
+    Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message, MessageAcceptance,
+    MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
+    ValidationMode,
+};
+use libp2p::identity::Keypair;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+use timerose_core::capability::Advert;
+use timerose_core::envelope::{Envelope, Lane};
+use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
+use timerose_core::record::Verified;
+
+use crate::keys::{open_verified, wall_clock};
+
+/// What all our topics begin with; its number is the version of what is said on them.
+const PREFIX: &str = "timerose/1/";
+/// Where members say that they are there. One topic for all regions: a newcomer must hear them before it knows their
+/// names, and 2,000 members say 33 things a second.
+const MEMBERS: &str = "timerose/1/members";
+/// The largest message on a topic: an envelope with its gossip around it.
+const TRANSMIT_MAX: usize = 64 * 1024;
+/// Messages that wait for one peer; further ones are dropped and come again.
+const PEER_QUEUE: usize = 512;
+/// Topics of one peer that are noticed.
+const PEER_TOPICS_MAX: usize = 4096;
+/// Topics that are joined to write to nodes; the one that was used longest ago is left.
+const WRITTEN_MAX: usize = 256;
+/// How long a topic stays joined after the last letter.
+const WRITTEN_FOR: Duration = Duration::from_secs(600);
+/// Topics that are joined because two peers want to reach each other; further ones are not.
+const RELAYED_MAX: usize = 512;
+/// Envelopes that are remembered, so that the same bytes are not passed on twice.
+const SEEN_MAX: usize = 8192;
+
+/// The behaviour, with topics of ours alone.
+pub(crate) type Gossip = Behaviour<IdentityTransform, MaxCountSubscriptionFilter<OurTopics>>;
+
+/// Other topics are none of ours: nobody makes a node keep track of them.
+pub(crate) struct OurTopics;
+
+impl TopicSubscriptionFilter for OurTopics {
+    fn can_subscribe(&mut self, topic: &TopicHash) -> bool {
+        topic.as_str() == MEMBERS || node_of_topic(topic.as_str()).is_some()
+    }
+}
+
+/// Gossip that works from 2 to 2,000 nodes.
+pub(crate) fn behaviour(key: &Keypair) -> Result<Gossip, String> {
+    let config = ConfigBuilder::default()
+        // Below the usual 5 a mesh of few nodes would be short of peers for ever.
+        .mesh_n(4)
+        .mesh_n_low(2)
+        .mesh_n_high(8)
+        .mesh_outbound_min(1)
+        // Own messages go to every peer that listens: two nodes need no heartbeat to reach each other.
+        .flood_publish(true)
+        .max_transmit_size(TRANSMIT_MAX)
+        .connection_handler_queue_len(PEER_QUEUE)
+        // Foreign nodes pass on signed messages only. An id is the source and its number, so that a letter that is sent
+        // again is not taken for one that was passed on already.
+        .validation_mode(ValidationMode::Strict)
+        .validate_messages()
+        .build()
+        .map_err(|e| e.to_string())?;
+    let filter = MaxCountSubscriptionFilter {
+        filter: OurTopics,
+        max_subscribed_topics: PEER_TOPICS_MAX,
+        max_subscriptions_per_request: PEER_TOPICS_MAX,
+    };
+    let mut gossip = Behaviour::new_with_subscription_filter(MessageAuthenticity::Signed(key.clone()), config, filter)?;
+    let score = PeerScoreParams {
+        // Many nodes of one machine or one office are the rule here.
+        ip_colocation_factor_weight: 0.0,
+        // A peer may be clumsy now and then: nodes join and leave topics as they write.
+        behaviour_penalty_threshold: 6.0,
+        behaviour_penalty_decay: 0.9,
+        ..PeerScoreParams::default()
+    };
+    gossip.with_peer_score(score, PeerScoreThresholds::default())?;
+    Ok(gossip)
+}
+
+/// A peer is judged by what it passes on that is nothing of ours, not by how much.
+fn judged() -> TopicScoreParams {
+    TopicScoreParams {
+        topic_weight: 1.0,
+        time_in_mesh_weight: 0.0,
+        first_message_deliveries_weight: 0.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        // Nine in a row and a peer is not listened to for some seconds.
+        invalid_message_deliveries_weight: -1.0,
+        invalid_message_deliveries_decay: 0.9,
+        ..TopicScoreParams::default()
+    }
+}
+
+fn topic_of(node: &NodeId, lane: Lane) -> String {
+    let kind = if lane == Lane::Tasks { "tasks" } else { "replies" };
+    format!("{PREFIX}{kind}/{node}")
+}
+
+fn node_of_topic(topic: &str) -> Option<(NodeId, Lane)> {
+    let (kind, node) = topic.strip_prefix(PREFIX)?.split_once('/')?;
+    let lane = match kind {
+        "tasks" => Lane::Tasks,
+        "replies" => Lane::Replies,
+        _ => return None,
+    };
+    Some((node.parse().ok()?, lane))
+}
+
+/// What a message on a topic is.
+pub(crate) enum Said {
+    /// An envelope for this node, still sealed.
+    Envelope(PeerId, Vec<u8>),
+    /// An advert whose signature is right.
+    Advert(Verified<Advert>),
+    /// Nothing for this node.
+    Nothing,
+}
+
+/// The topics of a node, and who listens to those that matter to it.
+pub(crate) struct Topics {
+    me: NodeId,
+    trust: BTreeSet<NodeId>,
+    connected: BTreeSet<PeerId>,
+    /// Peers by the topic of a trusted node that they listen to.
+    listeners: BTreeMap<String, BTreeSet<PeerId>>,
+    relayed: BTreeSet<String>,
+    written: BTreeMap<String, Instant>,
+    seen: Seen,
+}
+
+impl Topics {
+    /// Joins the topics that are a node's own.
+    pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>) -> Topics {
+        for topic in [MEMBERS.to_string(), topic_of(&me, Lane::Tasks), topic_of(&me, Lane::Replies)] {
+            subscribe(gossip, &topic);
+        }
+        let (listeners, relayed, written) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Topics { me, trust, connected: BTreeSet::new(), listeners, relayed, written, seen: Seen::default() }
+    }
+
+    /// Publishes this node's advert.
+    pub fn announce(&self, gossip: &mut Gossip, sealed: Vec<u8>) {
+        if let Err(why) = gossip.publish(TopicHash::from_raw(MEMBERS), sealed) {
+            tracing::debug!(%why, "nobody hears this node's advert");
+        }
+    }
+
+    /// Publishes an envelope. False if nobody listens, or nobody has room: the letter comes again.
+    pub fn publish(&mut self, gossip: &mut Gossip, to: &NodeId, peer: Option<PeerId>, lane: Lane, bytes: Vec<u8>) -> bool {
+        let topic = topic_of(to, lane);
+        if peer.is_none_or(|peer| !self.connected.contains(&peer)) {
+            self.write_to(gossip, &topic);
+        }
+        self.seen.insert(&bytes);
+        gossip.publish(TopicHash::from_raw(topic), bytes).inspect_err(|why| tracing::debug!(%why, %to, "not published")).is_ok()
+    }
+
+    /// Joins a topic so that those between know that somebody writes there.
+    fn write_to(&mut self, gossip: &mut Gossip, topic: &str) {
+        if self.written.insert(topic.to_string(), Instant::now()).is_none() {
+            subscribe(gossip, topic);
+        }
+        if self.written.len() > WRITTEN_MAX
+            && let Some(oldest) = self.written.iter().min_by_key(|(_, used)| **used).map(|(topic, _)| topic.clone())
+        {
+            self.written.remove(&oldest);
+            self.leave_if_unused(gossip, &oldest);
+        }
+    }
+
+    /// Leaves topics that were not used for long.
+    pub fn tidy(&mut self, gossip: &mut Gossip) {
+        for (topic, _) in self.written.extract_if(.., |_, used| used.elapsed() >= WRITTEN_FOR).collect::<Vec<_>>() {
+            self.leave_if_unused(gossip, &topic);
+        }
+        let few = |topic: &String| self.listeners.get(topic).is_none_or(|peers| peers.len() < 2);
+        for topic in self.relayed.iter().filter(|topic| few(topic)).cloned().collect::<Vec<_>>() {
+            self.relayed.remove(&topic);
+            self.leave_if_unused(gossip, &topic);
+        }
+    }
+
+    fn leave_if_unused(&self, gossip: &mut Gossip, topic: &str) {
+        if !self.written.contains_key(topic) && !self.relayed.contains(topic) {
+            gossip.unsubscribe(&IdentTopic::new(topic));
+        }
+    }
+
+    /// A peer listens to a topic: perhaps the second that wants to reach the same node through this one. Says whether it
+    /// is the members topic.
+    pub fn listens(&mut self, gossip: &mut Gossip, peer: PeerId, topic: &TopicHash) -> bool {
+        let topic = topic.as_str();
+        // Others' topics are not worth a place in the table.
+        if !node_of_topic(topic).is_some_and(|(node, _)| node != self.me && self.trust.contains(&node)) {
+            return topic == MEMBERS;
+        }
+        let peers = self.listeners.entry(topic.to_string()).or_default();
+        peers.insert(peer);
+        if peers.len() >= 2 && self.relayed.len() < RELAYED_MAX && self.relayed.insert(topic.to_string()) {
+            subscribe(gossip, topic);
+        }
+        false
+    }
+
+    /// A peer does not listen to a topic any more.
+    pub fn listens_no_more(&mut self, peer: &PeerId, topic: &TopicHash) {
+        if let Some(peers) = self.listeners.get_mut(topic.as_str()) {
+            peers.remove(peer);
+            if peers.is_empty() {
+                self.listeners.remove(topic.as_str());
+            }
+        }
+    }
+
+    /// A peer is connected.
+    pub fn up(&mut self, peer: PeerId) {
+        self.connected.insert(peer);
+    }
+
+    /// A peer is gone.
+    pub fn gone(&mut self, peer: &PeerId) {
+        self.connected.remove(peer);
+        self.listeners.retain(|_, peers| {
+            peers.remove(peer);
+            !peers.is_empty()
+        });
+    }
+
+    /// What a message is, and whether it is passed on.
+    pub fn judge(&mut self, message: Message) -> (Said, MessageAcceptance) {
+        let Some(author) = message.source else { return (Said::Nothing, MessageAcceptance::Reject) };
+        if message.topic.as_str() == MEMBERS {
+            return match open_verified::<Advert>(&message.data) {
+                Ok(_) if !self.seen.insert(&message.data) => (Said::Nothing, MessageAcceptance::Ignore),
+                Ok(advert) if advert.is_sane() => (Said::Advert(advert), MessageAcceptance::Accept),
+                _ => (Said::Nothing, MessageAcceptance::Reject),
+            };
+        }
+        let Ok(envelope) = Envelope::peek(&message.data) else { return (Said::Nothing, MessageAcceptance::Reject) };
+        if node_of_topic(message.topic.as_str()) != Some((envelope.to, envelope.lane)) {
+            return (Said::Nothing, MessageAcceptance::Reject);
+        }
+        // Clocks differ, and gossip comes again: neither is a fault of who passed it on.
+        if !envelope.is_good(wall_clock()) || !self.seen.insert(&message.data) {
+            return (Said::Nothing, MessageAcceptance::Ignore);
+        }
+        let said = if envelope.to == self.me { Said::Envelope(author, message.data) } else { Said::Nothing };
+        (said, MessageAcceptance::Accept)
+    }
+}
+
+fn subscribe(gossip: &mut Gossip, topic: &str) {
+    let topic = IdentTopic::new(topic);
+    if let Err(why) = gossip.set_topic_params(topic.clone(), judged()) {
+        tracing::debug!(%why, "a topic is not judged");
+    }
+    if let Err(why) = gossip.subscribe(&topic) {
+        tracing::warn!(%why, %topic, "not subscribed");
+    }
+}
+
+/// The addresses of the latest envelopes.
+#[derive(Default)]
+struct Seen {
+    known: BTreeSet<Vec<u8>>,
+    order: VecDeque<Vec<u8>>,
+}
+
+impl Seen {
+    /// False if these bytes came already.
+    fn insert(&mut self, bytes: &[u8]) -> bool {
+        let address = cid_of(DAG_CBOR, bytes).hash().digest().to_vec();
+        if !self.known.insert(address.clone()) {
+            return false;
+        }
+        self.order.push_back(address);
+        if self.order.len() > SEEN_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+        true
+    }
+}
