@@ -17,7 +17,7 @@ pub mod unixfs;
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash, RAW, cid_v1};
 pub use blockstore::{Blockstore, StageFull, StoreError};
 pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
-pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Resolved, Root};
+pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, Resolved, Root, Shape};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -92,7 +92,7 @@ impl Content {
     /// Stores a file of these bytes, durable on return: the CID that a file with these bytes gets (a raw block up to 256 KiB). Blocks.
     pub fn add_bytes(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
         let mut batch = self.store.batch();
-        let mut importer = FileImporter::new();
+        let mut importer = FileImporter::default();
         let mut sink = |block| batch.push(block);
         importer.push(bytes, &mut sink)?;
         let root = importer.finish(&mut sink)?;
@@ -103,7 +103,7 @@ impl Content {
     /// As [`Content::add_bytes`], but durable only soon after: for what can be made again. Blocks.
     pub fn add_bytes_soon(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
         let mut blocks = Vec::new();
-        let mut importer = FileImporter::new();
+        let mut importer = FileImporter::default();
         let mut sink = |block| {
             blocks.push(block);
             if blocks.len() < blockstore::BATCH_BLOCKS { Ok(()) } else { self.store.put_soon(std::mem::take(&mut blocks)) }
@@ -130,11 +130,6 @@ impl Content {
     /// Writes the content of a file; see [`unixfs::export`]. Blocks.
     pub fn export(&self, cid: &Cid, out: &mut dyn Write) -> Result<u64, ContentError> {
         Ok(unixfs::export(cid, out, &mut |cid| self.block(cid))?)
-    }
-
-    /// Writes a folder to the file system; see [`unixfs::export_dir`]. Blocks.
-    pub fn export_dir(&self, cid: &Cid, target: &Path, limit_bytes: u64) -> Result<u64, ContentError> {
-        Ok(unixfs::export_dir(cid, target, limit_bytes, &mut |cid| self.block(cid))?)
     }
 
     /// The entries of a folder; see [`unixfs::list`]. Blocks.
