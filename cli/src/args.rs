@@ -49,7 +49,7 @@ pub enum Command {
     Add(Add),
     /// Write a file's bytes to stdout.
     Cat(Cat),
-    /// Write a file or a folder to disk.
+    /// Write a file or a folder to disk, with the links, permissions and times that are recorded.
     Get(Get),
     /// List a folder.
     Ls(Ls),
@@ -149,7 +149,7 @@ pub struct Node {
 pub struct Add {
     #[command(flatten)]
     pub show: Show,
-    /// A file or a folder.
+    /// A file or a folder. A symbolic link is followed; those in a folder are added as links.
     pub path: PathBuf,
     /// Spread the blocks over the stores of the mesh instead of keeping them here.
     #[arg(long)]
@@ -157,6 +157,34 @@ pub struct Add {
     /// How many stores keep each block that is spread: with N, any N - 1 of them may be lost.
     #[arg(long, default_value_t = 1, requires = "spread", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub copies: u8,
+    /// Pin the root, so that the garbage collection spares it and all below it.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub pin: bool,
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// How content becomes blocks: the same options give the same CIDs as those of `ipfs add`.
+#[derive(clap::Args)]
+pub struct Shape {
+    /// The version of the CIDs.
+    #[arg(long, default_value_t = 1, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub cid_version: u8,
+    /// Make blocks of a file's bytes alone, without a head; the default of version 1.
+    #[arg(long, overrides_with = "no_raw_leaves")]
+    pub raw_leaves: bool,
+    /// Give every block of a file a head; the default of version 0.
+    #[arg(long)]
+    pub no_raw_leaves: bool,
+    /// How files are cut: into parts of N bytes.
+    #[arg(long, default_value = "size-262144", value_name = "size-N")]
+    pub chunker: String,
+    /// Record the permissions of files and folders; no block of theirs is raw then.
+    #[arg(long)]
+    pub preserve_mode: bool,
+    /// Record when files, folders and links were changed last; no block of theirs is raw then.
+    #[arg(long)]
+    pub preserve_mtime: bool,
 }
 
 /// `timerose cat`

@@ -3,6 +3,7 @@
 mod call;
 mod content;
 mod deploy;
+mod get;
 mod mesh;
 mod receipt;
 mod repo;
@@ -35,7 +36,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     match command {
         Command::Add(add) => content::add(&client, &add),
         Command::Cat(cat) => content::cat(&client, &cat.of),
-        Command::Get(get) => content::get(&client, &get),
+        Command::Get(get) => get::get(&client, &get),
         Command::Ls(ls) => content::ls(&client, &ls),
         Command::Deploy(args) => deploy::deploy(&client, &args),
         Command::Run(args) => deploy::run(&client, &args),

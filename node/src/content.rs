@@ -13,7 +13,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, RAW, StoreError, exchange, unixfs};
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -267,9 +267,9 @@ impl Driver {
                 let stats = self.0.content.stats();
                 let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
             }
-            ContentRequest::Add { source, tar, spread, answer } => {
+            ContentRequest::Add { source, how, answer } => {
                 let driver = self.clone();
-                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &work));
+                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, how, &work));
                 let _ = answer.send(added.await);
             }
             ContentRequest::Resolve { root, path, answer } => {
@@ -307,7 +307,9 @@ impl Driver {
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
         let found = self.walk(move |get| unixfs::resolve(&root, &path, get)).await?;
-        Ok(Named { name: String::new(), cid: found.cid, size: found.size, kind: kind_of(found.kind) })
+        let Meta { mode, mtime } = found.meta;
+        let (cid, size, kind) = (found.cid, found.size, kind_of(found.kind));
+        Ok(Named { name: String::new(), cid, size, kind, mode, mtime, target: found.target })
     }
 
     async fn list(&self, root: Cid, path: String) -> Result<Vec<Named>, Failure> {
@@ -316,8 +318,9 @@ impl Driver {
             unixfs::list(&folder.cid, get)
         });
         let named = |entry: timerose_content::Entry| {
+            let Meta { mode, mtime } = entry.meta;
             let kind = kind_of(entry.kind);
-            Named { name: entry.name, cid: entry.cid, size: entry.size, kind }
+            Named { name: entry.name, cid: entry.cid, size: entry.size, kind, mode, mtime, target: entry.target }
         };
         Ok(entries.await?.into_iter().map(named).collect())
     }

@@ -11,6 +11,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use timerose_content::blockstore::{Report, StoreStat};
+use timerose_content::{Meta, Shape};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -29,8 +30,8 @@ pub(crate) const CHUNKS: usize = 4;
 
 /// What the API may ask of the content driver.
 pub(crate) enum ContentRequest {
-    /// Keep a file, or the files of a tar archive: here, or so many copies over the stores of the mesh.
-    Add { source: Box<dyn Read + Send>, tar: bool, spread: Option<Copies>, answer: Answer<Added> },
+    /// Keep a file, or the files of a tar archive.
+    Add { source: Box<dyn Read + Send>, how: AddHow, answer: Answer<Added> },
     /// What a path names.
     Resolve { root: Cid, path: String, answer: Answer<Named> },
     /// The entries of a folder.
@@ -66,6 +67,25 @@ pub(crate) struct Moved {
     pub blocks_out: u64,
 }
 
+/// How something is added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddHow {
+    /// Whether the source is a tar archive of a folder.
+    pub tar: bool,
+    /// So many copies go over the stores of the mesh, instead of one here.
+    pub spread: Option<Copies>,
+    /// How it becomes blocks.
+    pub shape: Shape,
+    /// What is recorded of a source that is a file.
+    pub meta: Meta,
+    /// Whether modes are taken from the archive.
+    pub keep_modes: bool,
+    /// Whether times of change are taken from the archive.
+    pub keep_mtimes: bool,
+    /// Whether the root is pinned.
+    pub pin: bool,
+}
+
 /// How many stores keep each block of a spread import.
 pub(crate) type Copies = std::num::NonZeroU8;
 
@@ -96,6 +116,15 @@ pub(crate) struct Named {
     pub size: u64,
     /// What it is.
     pub kind: NamedKind,
+    /// Its POSIX permissions, where they are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// When it was changed last, where that is recorded: seconds since 1970 and nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<(i64, u32)>,
+    /// Where a symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// What a name stands for.

@@ -6,9 +6,12 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, TryStreamExt};
+use cid::Version;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::io::Read;
 use std::time::Duration;
+use timerose_content::{Meta, Shape, unixfs};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -16,16 +19,16 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::Shared;
 use super::calls::{ask, parse_cid};
 use super::error::ApiError;
-use crate::ports::{Added, CHUNKS, ContentRequest, Copies, Named};
+use crate::ports::{AddHow, Added, CHUNKS, ContentRequest, Copies, Named};
 
 /// How long a sender may say nothing in the midst of a body.
 const IDLE: Duration = Duration::from_secs(60);
 /// The type of a body that holds a folder.
 const TAR: &str = "application/x-tar";
 
-/// The query of an upload.
+/// The query of an upload; its names are those of `ipfs add`.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct AddQuery {
     /// Whether the blocks go to the stores of the mesh.
     #[serde(default)]
@@ -33,6 +36,64 @@ pub(super) struct AddQuery {
     /// How many of them keep each block.
     #[serde(default = "one")]
     copies: Copies,
+    #[serde(default = "version")]
+    cid_version: u8,
+    raw_leaves: Option<bool>,
+    /// `size-N`
+    chunker: Option<String>,
+    /// Whether what an archive says of modes and times is recorded.
+    #[serde(default)]
+    preserve_mode: bool,
+    #[serde(default)]
+    preserve_mtime: bool,
+    /// What is recorded of a single file: an octal number, and seconds with nanoseconds.
+    mode: Option<String>,
+    mtime: Option<i64>,
+    #[serde(default)]
+    mtime_nsecs: u32,
+    #[serde(default = "yes")]
+    pin: bool,
+}
+
+impl AddQuery {
+    fn how(&self, tar: bool) -> Result<AddHow, ApiError> {
+        let refused = |what: &str| ApiError::usage(what, "docs/api.md lists what can be asked for");
+        let version = match self.cid_version {
+            0 => Version::V0,
+            1 => Version::V1,
+            _ => return Err(refused("cid-version is 0 or 1")),
+        };
+        let mut shape = Shape::of(version);
+        if let Some(chunker) = &self.chunker {
+            let size = chunker.strip_prefix("size-").and_then(|size| size.parse().ok());
+            let size = size.filter(|size| (1..=unixfs::MAX_CHUNK_BYTES).contains(size));
+            let bound = || format!("chunker is size-N, with N from 1 to {}", unixfs::MAX_CHUNK_BYTES);
+            shape.chunk_bytes = size.ok_or_else(|| refused(&bound()))?;
+        }
+        let octal = |mode: &String| u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= Meta::MODE);
+        let mode = self.mode.as_ref().map(|mode| octal(mode).ok_or_else(|| refused("mode is octal, such as 0644"))).transpose()?;
+        if self.mtime_nsecs > 999_999_999 {
+            return Err(refused("mtime-nsecs is below 1000000000"));
+        }
+        let meta = Meta { mode, mtime: self.mtime.map(|seconds| (seconds, self.mtime_nsecs)) };
+        let noted = self.preserve_mode || self.preserve_mtime || meta != Meta::default();
+        if noted && self.raw_leaves == Some(true) {
+            return Err(refused("raw-leaves and modes or times exclude each other: a raw block has no place for them"));
+        }
+        // As in Kubo: with modes or times, no file of the import has raw leaves.
+        shape.raw_leaves = self.raw_leaves.unwrap_or(shape.raw_leaves && !noted);
+        let spread = self.spread.then_some(self.copies);
+        let (keep_modes, keep_mtimes) = (self.preserve_mode, self.preserve_mtime);
+        Ok(AddHow { tar, spread, shape, meta, keep_modes, keep_mtimes, pin: self.pin })
+    }
+}
+
+fn version() -> u8 {
+    1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> Copies {
@@ -42,6 +103,13 @@ fn one() -> Copies {
 /// `POST /v1/add`: the body is a file, or with the type `application/x-tar` a folder.
 pub(super) async fn add(State(api): Shared, Query(query): Query<AddQuery>, request: Request) -> Result<Json<Value>, ApiError> {
     let tar = request.headers().get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(TAR.as_bytes()));
+    let how = query.how(tar)?;
+    let added = ask(&api.ports.content, |answer| ContentRequest::Add { source: source(request), how, answer }).await?;
+    Ok(Json(show_added(&added)))
+}
+
+/// A request's body, for a thread that reads it.
+pub(super) fn source(request: Request) -> Box<dyn Read + Send> {
     let body = request.into_body().into_data_stream();
     // A sender that stops must not hold a thread for ever.
     let body = futures::stream::unfold(body, |mut body| async {
@@ -52,10 +120,7 @@ pub(super) async fn add(State(api): Shared, Query(query): Query<AddQuery>, reque
         };
         Some((part, body))
     });
-    let spread = query.spread.then_some(query.copies);
-    let source = Box::new(SyncIoBridge::new(StreamReader::new(Box::pin(body))));
-    let added = ask(&api.ports.content, |answer| ContentRequest::Add { source, tar, spread, answer }).await?;
-    Ok(Json(show_added(&added)))
+    Box::new(SyncIoBridge::new(StreamReader::new(Box::pin(body))))
 }
 
 fn show_added(added: &Added) -> Value {
