@@ -5,8 +5,8 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use futures::{StreamExt, TryStreamExt};
 use cid::Version;
+use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Read;
@@ -71,7 +71,8 @@ impl AddQuery {
             shape.chunk_bytes = size.ok_or_else(|| refused(&bound()))?;
         }
         let octal = |mode: &String| u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= Meta::MODE);
-        let mode = self.mode.as_ref().map(|mode| octal(mode).ok_or_else(|| refused("mode is octal, such as 0644"))).transpose()?;
+        let mode =
+            self.mode.as_ref().map(|mode| octal(mode).ok_or_else(|| refused("mode is octal, such as 0644"))).transpose()?;
         if self.mtime_nsecs > 999_999_999 {
             return Err(refused("mtime-nsecs is below 1000000000"));
         }

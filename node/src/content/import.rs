@@ -196,7 +196,11 @@ fn pax_time(bytes: &[u8]) -> Option<(i64, u32)> {
     let digits = fraction.bytes().all(|b| b.is_ascii_digit()).then(|| format!("{fraction:0<9}"))?;
     let nanos: u32 = digits[..9].parse().ok()?;
     // The fraction goes with the sign, and is counted from the second below.
-    if !whole.starts_with('-') || nanos == 0 { Some((seconds, nanos)) } else { Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos)) }
+    if !whole.starts_with('-') || nanos == 0 {
+        Some((seconds, nanos))
+    } else {
+        Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos))
+    }
 }
 
 /// Where an import's blocks go: into this node's store, or first to the core.
