@@ -3,6 +3,7 @@
 //! `TIMEROSE_PEERS` names the folder that scripts/peers filled. Kubo's library makes CIDv0 alone; Helia makes both, and knows no symbolic links.
 
 #[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
 use serde_json::{Value, json};
