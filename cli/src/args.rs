@@ -77,6 +77,9 @@ pub enum Command {
     Receipt(Receipt),
     /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.
     Lineage(Lineage),
+    /// Say what the garbage collection must spare.
+    #[command(subcommand)]
+    Pin(Pin),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -414,6 +417,65 @@ pub enum Repo {
     Stat(Show),
     /// Read and hash every block, and look for every file in the index; fails when something is wrong.
     Verify(Verify),
+    /// Remove the blocks that no pin and no work needs.
+    Gc(Gc),
+}
+
+/// `timerose repo gc`
+#[derive(clap::Args)]
+pub struct Gc {
+    #[command(flatten)]
+    pub show: Show,
+    /// For how long blocks are spared after they were put or used: 0s, 10m, 24h.
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub grace: std::time::Duration,
+}
+
+/// `timerose pin`
+#[derive(Subcommand)]
+pub enum Pin {
+    /// Pin a CID, fetching what is not here.
+    Add(PinAdd),
+    /// List the pins.
+    Ls(PinLs),
+    /// Remove pins; what they held goes with the next collection.
+    Rm(PinRm),
+}
+
+/// `timerose pin add`
+#[derive(clap::Args)]
+pub struct PinAdd {
+    #[command(flatten)]
+    pub show: Show,
+    /// What to pin.
+    #[arg(value_name = "CID", required = true)]
+    pub cids: Vec<String>,
+    /// A name for it, in your words.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub name: String,
+    /// Pin the block alone, not what it links to.
+    #[arg(long)]
+    pub direct: bool,
+}
+
+/// `timerose pin ls`
+#[derive(clap::Args)]
+pub struct PinLs {
+    #[command(flatten)]
+    pub show: Show,
+    /// Only those of this name.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `timerose pin rm`
+#[derive(clap::Args)]
+pub struct PinRm {
+    #[command(flatten)]
+    pub show: Show,
+    /// What is no longer needed.
+    #[arg(value_name = "CID", required = true)]
+    pub cids: Vec<String>,
 }
 
 /// `timerose repo verify`

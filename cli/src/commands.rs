@@ -5,6 +5,7 @@ mod content;
 mod deploy;
 mod get;
 mod mesh;
+mod pin;
 mod receipt;
 mod repo;
 pub mod serve;
@@ -48,6 +49,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => receipt::receipt(&client, &receipt),
         Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
+        Command::Pin(command) => pin::pin(&client, &command),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),

@@ -6,6 +6,7 @@ mod deploy;
 mod error;
 mod events;
 mod jobs;
+mod pins;
 mod receipts;
 mod repo;
 mod page;
@@ -18,7 +19,7 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +82,9 @@ fn router(api: Api) -> Router {
         .route("/v1/proof/{cid}", get(receipts::proof))
         .route("/v1/lineage/{cid}", get(receipts::lineage))
         .route("/v1/repo", get(repo::stat))
+        .route("/v1/repo/gc", post(repo::gc))
+        .route("/v1/pins", get(pins::list).post(pins::add))
+        .route("/v1/pins/{cid}", delete(pins::remove))
         .route("/v1/repo/verify", post(repo::verify))
         .route("/v1/add", post(content::add).layer(DefaultBodyLimit::disable()))
         .route("/v1/stat/{cid}", get(content::stat))

@@ -1,6 +1,7 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
 mod import;
+mod pins;
 mod repo;
 mod shelf;
 
@@ -13,7 +14,9 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, unixfs};
+use timerose_content::{
+    Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
+};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -27,7 +30,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -55,15 +58,17 @@ struct Inner {
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
     functions: Manifests,
     imports: Imports,
+    needs: Arc<dyn Needs>,
 }
 
 impl Driver {
-    /// Opens the blocks of a data folder. Must be called inside a tokio runtime.
+    /// Opens the blocks of a data folder. Must be called inside a tokio runtime. `needs` says what others of this node need to be kept.
     pub fn open(
         dir: &Path,
         me: NodeId,
         requests: Requests,
         functions: Manifests,
+        needs: Arc<dyn Needs>,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
@@ -76,6 +81,7 @@ impl Driver {
             running: Mutex::default(),
             functions,
             imports: Imports::new(me, requests),
+            needs,
         };
         Ok((Driver(Arc::new(inner)), behaviour))
     }
@@ -127,7 +133,11 @@ impl Driver {
                         let store = driver.0.content.store().clone();
                         blocking(move || store.flush().map_err(|e| of_store(&e))).await?;
                     }
-                    driver.fetch(roots, recursive, &hints).await
+                    match ticket {
+                        Ticket::Hold(..) => driver.keep(roots, &hints).await,
+                        Ticket::Keep(_) => driver.fetch_for_promise(roots, recursive, &hints).await,
+                        _ => driver.fetch(roots, recursive, &hints).await,
+                    }
                 };
                 self.begin(ticket, done, what, |ticket, bytes| Input::Fetched { ticket, bytes });
             }
@@ -294,6 +304,22 @@ impl Driver {
             ContentRequest::Stat { answer } => {
                 let content = self.0.content.clone();
                 let _ = answer.send(blocking(move || content.store().stat().map_err(|e| of_store(&e))).await);
+            }
+            ContentRequest::Pin { pin, answer } => {
+                let _ = answer.send(self.pin(pin).await);
+            }
+            ContentRequest::Unpin { cid, answer } => {
+                let content = self.0.content.clone();
+                let removed = blocking(move || pin::remove(content.store(), &cid).map_err(|e| of_store(&e)));
+                let _ = answer.send(removed.await);
+            }
+            ContentRequest::Pins { after, answer } => {
+                let content = self.0.content.clone();
+                let page = blocking(move || pin::page(content.store(), after.as_ref()).map_err(|e| of_store(&e)));
+                let _ = answer.send(page.await);
+            }
+            ContentRequest::Gc { grace, news } => {
+                pins::collect(self.0.content.clone(), grace, self.0.needs.clone(), news).await
             }
             ContentRequest::Verify { repair, news } => repo::verify(self.0.content.clone(), repair, news).await,
             ContentRequest::Read { file, chunks } => {

@@ -10,8 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use timerose_content::blockstore::{Report, StoreStat};
-use timerose_content::{Meta, Shape};
+use timerose_content::{Hold, Meta, Pin, Shape, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -46,6 +47,14 @@ pub(crate) enum ContentRequest {
     Stat { answer: Answer<StoreStat> },
     /// Read and hash every block, and mend what can be mended where that is asked for.
     Verify { repair: bool, news: mpsc::Sender<RepoNews> },
+    /// Fetch what a pin is for, and pin it.
+    Pin { pin: Pin, answer: Answer<()> },
+    /// Remove a pin, and give it.
+    Unpin { cid: Cid, answer: Answer<Option<Pin>> },
+    /// Pins after that of a CID.
+    Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
+    /// Remove what nothing needs and nobody used or put for so long.
+    Gc { grace: Duration, news: mpsc::Sender<GcNews> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
 }
@@ -56,6 +65,20 @@ pub(crate) enum RepoNews {
     Progress { checked: u64, blocks: u64 },
     /// How it ended.
     Ended(Result<Report, Failure>),
+}
+
+/// What is heard of a collection of garbage.
+pub(crate) enum GcNews {
+    /// How far it is.
+    Progress(gc::Progress),
+    /// How it ended.
+    Ended(Result<gc::Report, Failure>),
+}
+
+/// What a driver needs to be kept, beside pins: the garbage collection spares it.
+pub(crate) trait Needs: Send + Sync {
+    /// Visits all of it.
+    fn each(&self, spare: &mut dyn FnMut(gc::Spare) -> Result<(), gc::GcError>) -> Result<(), gc::GcError>;
 }
 
 /// Bytes of blocks that went over the network since the node began.
@@ -350,4 +373,6 @@ pub(crate) trait Shelf: timerose_engines::Host {
     /// Stores a result and gives its CID: that of a file with the same bytes. It can be made again, and is durable only soon
     /// after.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
+    /// Spares content from the garbage collection for as long as the answer is kept.
+    fn hold(&self, roots: &[Cid]) -> Hold;
 }

@@ -89,7 +89,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let functions = Manifests::default();
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone())?;
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), Vec::new())?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, counters.clone())?;
     let receipts = Receipts::open(&config.dir)?;

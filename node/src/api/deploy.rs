@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
+use timerose_content::Pin;
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, WASM_COMMAND};
 use timerose_core::record;
@@ -105,6 +106,9 @@ pub(super) async fn deploy(State(api): Shared, Body(body): Body<DeployBody>) -> 
         return Err(Failure::Rejected { finding: "a manifest of over 64 KiB".into() }.into());
     }
     let cid = ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?;
+    // What is here of it stays; its mounts may be large and lie elsewhere.
+    let pin = Pin { partial: true, name: function.about.name.clone(), ..Pin::recursive(cid) };
+    ask(&api.ports.content, |answer| ContentRequest::Pin { pin, answer }).await?;
     Ok(Json(show_function(&cid, &function)))
 }
 

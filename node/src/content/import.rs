@@ -11,7 +11,7 @@ use std::io::Read;
 use std::sync::mpsc as sync;
 use std::time::{Duration, Instant};
 use timerose_content::blockstore::BatchWriter;
-use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Meta, Root, unixfs};
+use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Meta, Root, pin, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Request};
@@ -64,6 +64,8 @@ impl Imports {
         how: AddHow,
         work: &WorkSender,
     ) -> Result<Added, Failure> {
+        // What it puts is spared from now on, until a pin holds it.
+        let _upload = content.upload();
         let request = self.requests.next();
         let (sender, placements) = sync::sync_channel(PLACEMENTS);
         if how.spread.is_some() {
@@ -87,6 +89,12 @@ impl Imports {
         let sink = Sink { local: content.store().batch(), spread };
         let import = Import { sink, how, files: 0 };
         let added = if how.tar { import.archive(source) } else { import.file(source) };
+        let added = added.and_then(|added| {
+            if how.pin {
+                super::pins::pin_import(content, added.cid, how.spread.is_some())?;
+            }
+            Ok(added)
+        });
         if how.spread.is_some() {
             self.waiting.lock().remove(&request);
             if added.is_err() {
@@ -334,6 +342,7 @@ impl Spread<'_> {
             if at == Some(self.me) {
                 let blocks = cids.iter().filter_map(|cid| self.waiting.get(cid)?.first()).map(|(block, _)| block.clone());
                 self.store.put_many(&blocks.collect::<Vec<_>>()).map_err(|e| super::of_store(&e))?;
+                pin::keep(self.store, &cids).map_err(|e| super::of_store(&e))?;
             }
             for cid in &cids {
                 self.has_a_place(cid);
