@@ -2,6 +2,7 @@
 
 mod call;
 mod content;
+mod dag;
 mod deploy;
 mod get;
 mod mesh;
@@ -49,6 +50,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => receipt::receipt(&client, &receipt),
         Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
+        Command::Dag(command) => dag::dag(&client, &command),
         Command::Pin(command) => pin::pin(&client, &command),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),

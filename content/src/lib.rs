@@ -5,11 +5,12 @@
 //! ```text
 //! lib → exchange → frames            lib → unixfs → block
 //!  │       └─────→ blockstore → block
-//!  └→ gc → pin → blockstore
+//!  └→ gc → pin → blockstore           lib → car → unixfs
 //! ```
 
 pub mod block;
 pub mod blockstore;
+pub mod car;
 pub mod exchange;
 pub mod frames;
 pub mod gc;

@@ -18,7 +18,7 @@ pub use dir::DirBuilder;
 pub use export::export;
 pub use import::{CHUNK_BYTES, FileImporter, LINKS_PER_NODE, MAX_CHUNK_BYTES, Shape, import_path, symlink};
 pub use read::{FileReader, MAX_FILE_DEPTH};
-pub use walk::{Entry, EntryKind, MAX_DIR_ENTRIES, MAX_SHARD_DEPTH, Resolved, list, resolve, walk_files};
+pub use walk::{Entry, EntryKind, MAX_DIR_ENTRIES, MAX_SHARD_DEPTH, Resolved, folder_blocks, list, resolve, walk_files};
 
 use crate::block::{self, Block};
 use bytes::Bytes;

@@ -5,6 +5,7 @@ mod content;
 mod deploy;
 mod error;
 mod events;
+mod gateway;
 mod jobs;
 mod pins;
 mod receipts;
@@ -87,6 +88,11 @@ fn router(api: Api) -> Router {
         .route("/v1/pins/{cid}", delete(pins::remove))
         .route("/v1/repo/verify", post(repo::verify))
         .route("/v1/add", post(content::add).layer(DefaultBodyLimit::disable()))
+        .route("/v1/dag/import", post(content::import).layer(DefaultBodyLimit::disable()))
+        .route("/v1/dag/export/{cid}", get(content::export))
+        .route("/ipfs/{cid}", get(gateway::get))
+        .route("/ipfs/{cid}/", get(gateway::get))
+        .route("/ipfs/{cid}/{*path}", get(gateway::get))
         .route("/v1/stat/{cid}", get(content::stat))
         .route("/v1/stat/{cid}/{*path}", get(content::stat))
         .route("/v1/ls/{cid}", get(content::ls))

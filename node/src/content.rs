@@ -4,6 +4,7 @@ mod import;
 mod pins;
 mod repo;
 mod shelf;
+mod stream;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -13,7 +14,6 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use timerose_content::{
     Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
 };
@@ -39,8 +39,6 @@ const TASKS_MAX: usize = 512;
 /// Requests of the API that are under way at the same time: each may hold a thread that waits for another, of which there
 /// are 512. Further ones wait, and then the API waits to ask.
 const ASKS_MAX: usize = 64;
-/// How long a reader of a file may take for one chunk.
-const CHUNK_WAIT: Duration = Duration::from_secs(60);
 /// The most that one fetch may bring here, in bytes.
 const FETCH_MAX: u64 = 16 << 30;
 
@@ -322,20 +320,30 @@ impl Driver {
                 pins::collect(self.0.content.clone(), grace, self.0.needs.clone(), news).await
             }
             ContentRequest::Verify { repair, news } => repo::verify(self.0.content.clone(), repair, news).await,
-            ContentRequest::Read { file, chunks } => {
+            ContentRequest::Open { root, path, answer } => {
+                let _ = answer.send(self.open_path(root, path).await);
+            }
+            ContentRequest::Read { file, part, chunks } => {
                 let failed = chunks.clone();
-                if let Err(failure) = self.read(file, chunks).await {
+                if let Err(failure) = self.read(file, part, chunks).await {
                     let _ = failed.send(Err(failure)).await;
                 }
+            }
+            ContentRequest::Car { root, path, scope, chunks } => {
+                let failed = chunks.clone();
+                if let Err(failure) = self.export_car(root, path, scope, chunks).await {
+                    let _ = failed.send(Err(failure)).await;
+                }
+            }
+            ContentRequest::ImportCar { source, pin, answer } => {
+                let content = self.0.content.clone();
+                let _ = answer.send(blocking(move || stream::import_car(&content, source, pin)).await);
             }
         }
     }
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
-        let found = self.walk(move |get| unixfs::resolve(&root, &path, get)).await?;
-        let Meta { mode, mtime } = found.meta;
-        let (cid, size, kind) = (found.cid, found.size, kind_of(found.kind));
-        Ok(Named { name: String::new(), cid, size, kind, mode, mtime, target: found.target })
+        self.walk(move |get| Ok(named_as(unixfs::resolve(&root, &path, get)?))).await
     }
 
     async fn list(&self, root: Cid, path: String) -> Result<Vec<Named>, Failure> {
@@ -350,30 +358,13 @@ impl Driver {
         };
         Ok(entries.await?.into_iter().map(named).collect())
     }
+}
 
-    /// Sends a file's bytes in order, while the rest of it is being fetched.
-    async fn read(&self, file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>>) -> Result<(), Failure> {
-        let ahead = self.clone();
-        let fetching = tokio::spawn(async move { ahead.fetch(vec![file], true, &[]).await });
-        let runtime = self.0.runtime.clone();
-        let sent = self.walk(move |get| {
-            let mut reader = timerose_content::FileReader::open(&file, get)?;
-            let mut offset = 0;
-            while offset < reader.size() {
-                let chunk = reader.chunk(offset, get)?;
-                offset += chunk.len() as u64;
-                // A reader that has gone, or does not read, ends it.
-                let sent = async { tokio::time::timeout(CHUNK_WAIT, chunks.send(Ok(chunk))).await };
-                if !matches!(runtime.block_on(sent), Ok(Ok(()))) {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        let sent = sent.await;
-        fetching.abort();
-        sent
-    }
+/// What a path led to, without a name.
+fn named_as(found: unixfs::Resolved) -> Named {
+    let Meta { mode, mtime } = found.meta;
+    let kind = kind_of(found.kind);
+    Named { name: String::new(), cid: found.cid, size: found.size, kind, mode, mtime, target: found.target }
 }
 
 /// The length of a file whose root is here; 0 where that is not so, or it is no file.

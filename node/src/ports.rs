@@ -37,8 +37,14 @@ pub(crate) enum ContentRequest {
     Resolve { root: Cid, path: String, answer: Answer<Named> },
     /// The entries of a folder.
     List { root: Cid, path: String, answer: Answer<Vec<Named>> },
-    /// The bytes of a file, in order.
-    Read { file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>> },
+    /// What a path names, and the page that stands for it if it is a folder; `None` where there is no such entry.
+    Open { root: Cid, path: String, answer: Answer<Option<Opened>> },
+    /// The bytes of a file, in order; where a part is given, those from its start to before its end.
+    Read { file: Cid, part: Option<(u64, u64)>, chunks: Chunks },
+    /// A CAR of what a path names, with the blocks on the way to it.
+    Car { root: Cid, path: String, scope: Scope, chunks: Chunks },
+    /// Keep the blocks of a CAR, and pin its roots where that is asked for.
+    ImportCar { source: Box<dyn Read + Send>, pin: bool, answer: Answer<Imported> },
     /// The bytes of one block, from peers where it is not here.
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
@@ -90,6 +96,41 @@ pub(crate) struct Moved {
     pub blocks_out: u64,
 }
 
+/// Where bytes go, in order. Whoever stops reading ends it.
+pub(crate) type Chunks = mpsc::Sender<Result<Bytes, Failure>>;
+
+/// What a gateway is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// What the path names.
+    pub named: Named,
+    /// `index.html` in it, if it is a folder that has one.
+    pub index: Option<Named>,
+}
+
+/// How much of what a path names goes into a CAR, in the terms of the trustless gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scope {
+    /// Its block.
+    Block,
+    /// A file, or a folder without what is in it.
+    Entity,
+    /// All below it.
+    All,
+}
+
+/// What a CAR brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Imported {
+    /// Its roots, each with whether it is pinned now, and with a block that is missing below it if one is.
+    pub roots: Vec<(Cid, bool, Option<Cid>)>,
+    /// Blocks, with repetitions.
+    pub blocks: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
 /// How something is added.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AddHow {
@@ -107,6 +148,14 @@ pub(crate) struct AddHow {
     pub keep_mtimes: bool,
     /// Whether the root is pinned.
     pub pin: bool,
+}
+
+impl AddHow {
+    /// A file as it is usually added, without a pin: something that is pinned will link to it.
+    pub fn unpinned() -> AddHow {
+        let (shape, meta) = (Shape::default(), Meta::default());
+        AddHow { tar: false, spread: None, shape, meta, keep_modes: false, keep_mtimes: false, pin: false }
+    }
 }
 
 /// How many stores keep each block of a spread import.

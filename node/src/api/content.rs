@@ -5,7 +5,8 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use cid::Version;
+use bytes::Bytes;
+use cid::{Cid, Version};
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,10 +17,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::Shared;
 use super::calls::{ask, parse_cid};
 use super::error::ApiError;
-use crate::ports::{AddHow, Added, CHUNKS, ContentRequest, Copies, Named};
+use super::{Api, Shared};
+use crate::ports::{AddHow, Added, CHUNKS, Chunks, ContentRequest, Copies, Imported, Named, Scope};
 
 /// How long a sender may say nothing in the midst of a body.
 const IDLE: Duration = Duration::from_secs(60);
@@ -156,13 +157,7 @@ pub(super) async fn ls(State(api): Shared, Path(below): Path<Below>) -> Result<J
 pub(super) async fn cat(State(api): Shared, Path(below): Path<Below>) -> Result<Response, ApiError> {
     let root = parse_cid(&below.cid)?;
     let found = ask(&api.ports.content, |answer| ContentRequest::Resolve { root, path: below.path, answer }).await?;
-    let (chunks, read) = mpsc::channel(CHUNKS);
-    api.ports.content.send(ContentRequest::Read { file: found.cid, chunks }).await.map_err(|_| ApiError::ending())?;
-    // The first chunk comes before the status, so that what cannot be had is an error and not a broken body.
-    let mut read = ReceiverStream::new(read);
-    let first = read.next().await.transpose()?.unwrap_or_default();
-    let rest = read.map_err(std::io::Error::other);
-    let body = Body::from_stream(futures::stream::once(async { Ok(first) }).chain(rest));
+    let (_, body) = stream(&api, |chunks| ContentRequest::Read { file: found.cid, part: None, chunks }).await?;
     let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, found.size.into());
@@ -172,6 +167,47 @@ pub(super) async fn cat(State(api): Shared, Path(below): Path<Below>) -> Result<
         headers.insert(ETAG, tag);
     }
     Ok(response)
+}
+
+/// A body of the bytes that the content driver sends, with the first of them: they come before the status, so that what
+/// cannot be had is an error and not a broken body.
+pub(super) async fn stream(api: &Api, request: impl FnOnce(Chunks) -> ContentRequest) -> Result<(Bytes, Body), ApiError> {
+    let (chunks, read) = mpsc::channel(CHUNKS);
+    api.ports.content.send(request(chunks)).await.map_err(|_| ApiError::ending())?;
+    let mut read = ReceiverStream::new(read);
+    let first = read.next().await.transpose()?.unwrap_or_default();
+    let begin = first.clone();
+    let rest = read.map_err(std::io::Error::other);
+    Ok((begin, Body::from_stream(futures::stream::once(async { Ok(first) }).chain(rest))))
+}
+
+/// The query of an import.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct ImportQuery {
+    #[serde(default = "yes")]
+    pin_roots: bool,
+}
+
+/// `POST /v1/dag/import`: the body is a CAR.
+pub(super) async fn import(
+    State(api): Shared,
+    Query(query): Query<ImportQuery>,
+    request: Request,
+) -> Result<Json<Value>, ApiError> {
+    let (source, pin) = (source(request), query.pin_roots);
+    let Imported { roots, blocks, bytes } =
+        ask(&api.ports.content, |answer| ContentRequest::ImportCar { source, pin, answer }).await?;
+    let root = |(cid, pinned, missing): &(Cid, bool, Option<Cid>)| json!({"cid": cid.to_string(), "pinned": pinned, "missing": missing.map(|cid| cid.to_string())});
+    Ok(Json(json!({"roots": roots.iter().map(root).collect::<Vec<_>>(), "blocks": blocks, "bytes": bytes})))
+}
+
+/// `GET /v1/dag/export/CID`: a CAR of all below it.
+pub(super) async fn export(State(api): Shared, Path(cid): Path<String>) -> Result<Response, ApiError> {
+    let root = parse_cid(&cid)?;
+    let car = |chunks| ContentRequest::Car { root, path: String::new(), scope: Scope::All, chunks };
+    let (_, body) = stream(&api, car).await?;
+    Ok(([(CONTENT_TYPE, "application/vnd.ipld.car; version=1")], body).into_response())
 }
 
 /// `GET /v1/block/CID`: one block as it is, for whoever decodes it himself.

@@ -18,7 +18,7 @@ use timerose_engines::{CODE_MAX, SCRIPT_MEMORY, SOURCE_MAX, script};
 use super::calls::{ask, parse_cid, read_file, show_function};
 use super::error::{ApiError, Body};
 use super::{Api, Shared};
-use crate::ports::{ContentRequest, EngineRequest};
+use crate::ports::{AddHow, ContentRequest, EngineRequest};
 
 /// The body of a deployment: the code's CID, the language that it is written in unless it is wasm, and the manifest but for
 /// it.
@@ -155,6 +155,6 @@ async fn assemble(text: Bytes) -> Result<Bytes, ApiError> {
 /// Keeps a file here.
 async fn keep(api: &Api, bytes: Bytes) -> Result<Cid, ApiError> {
     let source = Box::new(Cursor::new(bytes));
-    let added = |answer| ContentRequest::Add { source, tar: false, spread: None, answer };
+    let added = |answer| ContentRequest::Add { source, how: AddHow::unpinned(), answer };
     Ok(ask(&api.ports.content, added).await?.cid)
 }
