@@ -127,7 +127,7 @@ impl Client {
 
     /// Removes something and says what it was.
     pub fn delete(&self, path: &str) -> Result<Value, CliError> {
-        json(self.agent.delete(self.url(path)).call())
+        self.ask(Repeat::Safe, |base| json(self.agent.delete(format!("{base}{path}")).call()))
     }
 
     /// Opens a file's bytes.

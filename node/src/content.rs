@@ -56,7 +56,7 @@ struct Inner {
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
     functions: Manifests,
     imports: Imports,
-    needs: Arc<dyn Needs>,
+    needs: Vec<Arc<dyn Needs>>,
 }
 
 impl Driver {
@@ -66,7 +66,7 @@ impl Driver {
         me: NodeId,
         requests: Requests,
         functions: Manifests,
-        needs: Arc<dyn Needs>,
+        needs: Vec<Arc<dyn Needs>>,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
@@ -316,9 +316,7 @@ impl Driver {
                 let page = blocking(move || pin::page(content.store(), after.as_ref()).map_err(|e| of_store(&e)));
                 let _ = answer.send(page.await);
             }
-            ContentRequest::Gc { grace, news } => {
-                pins::collect(self.0.content.clone(), grace, self.0.needs.clone(), news).await
-            }
+            ContentRequest::Gc { grace, news } => pins::collect(self.0.content.clone(), grace, self.0.needs.clone(), news).await,
             ContentRequest::Verify { repair, news } => repo::verify(self.0.content.clone(), repair, news).await,
             ContentRequest::Open { root, path, answer } => {
                 let _ = answer.send(self.open_path(root, path).await);

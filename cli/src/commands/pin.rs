@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::args::{Gc, Pin};
-use crate::client::Client;
+use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::show;
 use crate::progress;
@@ -14,7 +14,7 @@ pub fn pin(client: &Client, command: &Pin) -> Result<(), CliError> {
     match command {
         Pin::Add(args) => {
             let mode = if args.direct { "direct" } else { "recursive" };
-            let pin = |cid: &String| client.post("/v1/pins", &json!({"cid": cid, "mode": mode, "name": args.name}));
+            let pin = |cid: &String| client.post("/v1/pins", &json!({"cid": cid, "mode": mode, "name": args.name}), Repeat::Safe);
             list(args.show.output, args.cids.iter().map(pin).collect())
         }
         Pin::Rm(args) => list(args.show.output, args.cids.iter().map(|cid| client.delete(&format!("/v1/pins/{cid}"))).collect()),
@@ -49,7 +49,7 @@ fn list(format: crate::args::Format, pins: Result<Vec<Value>, CliError>) -> Resu
 pub fn gc(client: &Client, args: &Gc) -> Result<(), CliError> {
     let bar = progress::blocks("collecting");
     let number = |value: &Value, name: &str| value[name].as_u64().unwrap_or(0);
-    let collected = client.follow("/v1/repo/gc", &json!({"grace_s": args.grace.as_secs()}), |event| {
+    let collected = client.follow("/v1/repo/gc", &json!({"grace_s": args.grace.as_secs()}), Repeat::Safe, |_, event| {
         bar.set_position(number(event, "marked").max(number(event, "seen")));
     });
     bar.finish_and_clear();

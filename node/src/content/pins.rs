@@ -58,7 +58,7 @@ pub(super) fn pin_import(content: &Content, cid: Cid, partial: bool) -> Result<(
 }
 
 /// Collects garbage at a user's request; ends when nobody listens any more.
-pub(super) async fn collect(content: Content, grace: Duration, needs: Arc<dyn Needs>, news: mpsc::Sender<GcNews>) {
+pub(super) async fn collect(content: Content, grace: Duration, needs: Vec<Arc<dyn Needs>>, news: mpsc::Sender<GcNews>) {
     let heard = news.clone();
     let collected = blocking(move || {
         let mut tell = |progress| {
@@ -66,7 +66,9 @@ pub(super) async fn collect(content: Content, grace: Duration, needs: Arc<dyn Ne
             let _ = heard.try_send(GcNews::Progress(progress));
             !heard.is_closed()
         };
-        content.collect_garbage(grace, &mut |spare| needs.each(spare), &mut tell).map_err(of_gc)
+        content
+            .collect_garbage(grace, &mut |spare| needs.iter().try_for_each(|needs| needs.each(spare)), &mut tell)
+            .map_err(of_gc)
     });
     let _ = news.send(GcNews::Ended(collected.await)).await;
 }
