@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# The real Kubo of the tests; the text below says how it is told what to do.
 """A real Kubo on loopback for tests, told what to do by lines of JSON, as helia.mjs is.
 
 usage: kubo.py FOLDER

@@ -173,15 +173,12 @@ fn bytes(mut response: Response<Body>) -> Vec<u8> {
 }
 
 #[test]
-fn the_gateway_gives_files_parts_and_pages_that_cannot_act() {
+fn the_gateway_gives_files_and_parts_of_them() {
     let world = World::new();
     let node = world.node("a", &[]);
     let gateway = Gateway::of(&node);
     let large = content(600_000);
     world.write("site/large", &large);
-    world.write("site/app.js", "alert(1)");
-    world.write("site/пять <b>.txt", "five");
-    world.write("site/page/index.html", "<script>alert(1)</script>");
     let cid = add(&world, &node, &world.path("site"), &[]);
     let whole = gateway.get(&format!("{cid}/large"), &[]);
     assert_eq!(whole.status(), 200);
@@ -194,8 +191,6 @@ fn the_gateway_gives_files_parts_and_pages_that_cannot_act() {
     ] {
         assert_eq!(header(&whole, name), value, "{name}");
     }
-    let policy = header(&whole, "content-security-policy").to_string();
-    assert!(policy.starts_with("sandbox allow-same-origin;") && !policy.contains("allow-scripts"), "{policy}");
     let tag = header(&whole, "etag").to_string();
     assert!(bytes(whole) == large);
     let unchanged = gateway.get(&format!("{cid}/large"), &[("if-none-match", &tag)]);
@@ -217,8 +212,22 @@ fn the_gateway_gives_files_parts_and_pages_that_cannot_act() {
     assert_eq!((beyond.status().as_u16(), header(&beyond, "content-range")), (416, "bytes */600000"));
     let changed = gateway.get(&format!("{cid}/large"), &[("range", "bytes=0-0"), ("if-range", "\"other\"")]);
     assert_eq!(changed.status(), 200);
+}
+
+#[test]
+fn pages_and_folders_at_the_gateway_cannot_act() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let gateway = Gateway::of(&node);
+    world.write("site/app.js", "alert(1)");
+    world.write("site/пять <b>.txt", "five");
+    world.write("site/page/index.html", "<script>alert(1)</script>");
+    let cid = add(&world, &node, &world.path("site"), &[]);
+    let script = gateway.get(&format!("{cid}/app.js"), &[]);
+    let policy = header(&script, "content-security-policy").to_string();
+    assert!(policy.starts_with("sandbox allow-same-origin;") && !policy.contains("allow-scripts"), "{policy}");
     // Nothing has a script's type, and every page is sandboxed: also errors.
-    assert_eq!(header(&gateway.get(&format!("{cid}/app.js"), &[]), "content-type"), "text/plain; charset=utf-8");
+    assert_eq!(header(&script, "content-type"), "text/plain; charset=utf-8");
     let moved = gateway.get(&format!("{cid}/page"), &[]);
     assert_eq!((moved.status().as_u16(), header(&moved, "location")), (301, &format!("/ipfs/{cid}/page/")[..]));
     let page = gateway.get(&format!("{cid}/page/"), &[]);
@@ -235,7 +244,7 @@ fn the_gateway_gives_files_parts_and_pages_that_cannot_act() {
     assert_eq!(bytes(named), b"five");
     for (path, status) in [
         (format!("{cid}/none"), 404),
-        (format!("{cid}/large/below"), 404),
+        (format!("{cid}/app.js/below"), 404),
         ("what".into(), 400),
         (format!("{cid}?format=exe"), 400),
     ] {
@@ -243,7 +252,7 @@ fn the_gateway_gives_files_parts_and_pages_that_cannot_act() {
         assert_eq!((refused.status().as_u16(), header(&refused, "content-security-policy")), (status, &policy[..]), "{path}");
     }
     // A page of another site is refused as everywhere, and the sandbox's own origin may not use the API.
-    assert_eq!(gateway.get(&format!("{cid}/large"), &[("sec-fetch-site", "cross-site")]).status(), 403);
+    assert_eq!(gateway.get(&format!("{cid}/app.js"), &[("sec-fetch-site", "cross-site")]).status(), 403);
     let forged =
         gateway.agent.post(format!("http://{}/v1/repo/gc", node.api())).header("origin", "null").send("{}").expect("an answer");
     assert_eq!(forged.status(), 403);

@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use super::{Driver, blocking, of_content, of_store};
 use crate::ports::{GcNews, Needs};
 
+/// How long a promise may take to be written: far more than it does.
+const PROMISE_WAIT: Duration = Duration::from_secs(60);
 /// Times that what a collection took away in between is fetched again.
 const TRIES: usize = 3;
 
@@ -44,6 +46,18 @@ impl Driver {
         let content = self.0.content.clone();
         blocking(move || pin::keep(content.store(), &cids).map_err(|e| of_store(&e))).await?;
         Ok(bytes)
+    }
+
+    /// Brings the result of promised work here. It is spared until the promise that names it stands in the journal, whatever grace a collection is
+    /// given.
+    pub(super) async fn fetch_for_promise(&self, roots: Vec<Cid>, recursive: bool, hints: &[NodeId]) -> Result<u64, Failure> {
+        let hold = self.0.content.hold(&roots);
+        let fetched = self.fetch(roots, recursive, hints).await;
+        tokio::spawn(async move {
+            tokio::time::sleep(PROMISE_WAIT).await;
+            drop(hold);
+        });
+        fetched
     }
 }
 
