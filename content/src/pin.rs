@@ -128,7 +128,7 @@ mod tests {
     use crate::block::{DAG_PB, RAW, cid_v1};
 
     /// A committed record, which must be read for ever.
-    const GOLDEN: &[u8] = b"\xa1otimerose/pin@1\xa3dmodefdirectdnamedminegpartial\xf4";
+    const GOLDEN: &[u8] = b"\xa1ntimerose/pin@1\xa3dmodefdirectdnamedminegpartial\xf4";
 
     #[test]
     fn the_committed_record_is_read_and_written() {
