@@ -60,10 +60,10 @@ fn import(client: &Client, args: &DagImport) -> Result<(), CliError> {
     })?;
     match roots.iter().find_map(|root| Some((root["cid"].as_str()?, root["missing"].as_str()?))) {
         None => Ok(()),
-        Some((root, missing)) => Err(CliError {
-            code: "NotFound".into(),
-            message: format!("{root} is not pinned, as {missing} below it was neither in the archive nor here"),
-            hint: "timerose pin add fetches what is missing; --pin-roots=false takes in parts of DAGs".into(),
-        }),
+        Some((root, missing)) => {
+            let message = format!("{root} is not pinned, as {missing} below it was neither in the archive nor here");
+            let hint = "timerose pin add fetches what is missing; --pin-roots=false takes in parts of DAGs";
+            Err(CliError { code: "NotFound".into(), ..CliError::usage(message, hint) })
+        }
     }
 }

@@ -57,13 +57,7 @@ impl Imports {
     }
 
     /// Adds what `source` gives: one file, or the files of a tar archive. Blocks.
-    pub fn add(
-        &self,
-        content: &Content,
-        source: Box<dyn Read + Send>,
-        how: AddHow,
-        work: &WorkSender,
-    ) -> Result<Added, Failure> {
+    pub fn add(&self, content: &Content, source: Box<dyn Read + Send>, how: AddHow, work: &WorkSender) -> Result<Added, Failure> {
         // What it puts is spared from now on, until a pin holds it.
         let _upload = content.upload();
         let request = self.requests.next();
