@@ -71,7 +71,7 @@ pub enum Command {
     Add(Add),
     /// Write a file's bytes to stdout.
     Cat(Cat),
-    /// Write a file or a folder to disk.
+    /// Write a file or a folder to disk, with the links, permissions and times that are recorded.
     Get(Get),
     /// List a folder.
     Ls(Ls),
@@ -99,6 +99,12 @@ pub enum Command {
     Receipt(Receipt),
     /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.
     Lineage(Lineage),
+    /// Move DAGs in and out as CAR archives.
+    #[command(subcommand)]
+    Dag(Dag),
+    /// Say what the garbage collection must spare.
+    #[command(subcommand)]
+    Pin(Pin),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -171,7 +177,7 @@ pub struct Node {
 pub struct Add {
     #[command(flatten)]
     pub show: Show,
-    /// A file or a folder.
+    /// A file or a folder. A symbolic link is followed; those in a folder are added as links.
     pub path: PathBuf,
     /// Spread the blocks over the stores of the mesh instead of keeping them here.
     #[arg(long)]
@@ -179,6 +185,34 @@ pub struct Add {
     /// How many stores keep each block that is spread: with N, any N - 1 of them may be lost.
     #[arg(long, default_value_t = 1, requires = "spread", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub copies: u8,
+    /// Pin the root, so that the garbage collection spares it and all below it.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub pin: bool,
+    #[command(flatten)]
+    pub shape: Shape,
+}
+
+/// How content becomes blocks: the same options give the same CIDs as those of `ipfs add`.
+#[derive(clap::Args)]
+pub struct Shape {
+    /// The version of the CIDs.
+    #[arg(long, default_value_t = 1, value_name = "0|1", value_parser = clap::value_parser!(u8).range(0..=1))]
+    pub cid_version: u8,
+    /// Make blocks of a file's bytes alone, without a head; the default of version 1.
+    #[arg(long, overrides_with = "no_raw_leaves")]
+    pub raw_leaves: bool,
+    /// Give every block of a file a head; the default of version 0.
+    #[arg(long)]
+    pub no_raw_leaves: bool,
+    /// How files are cut: into parts of N bytes.
+    #[arg(long, default_value = "size-262144", value_name = "size-N")]
+    pub chunker: String,
+    /// Record the permissions of files and folders; no block of theirs is raw then.
+    #[arg(long)]
+    pub preserve_mode: bool,
+    /// Record when files, folders and links were changed last; no block of theirs is raw then.
+    #[arg(long)]
+    pub preserve_mtime: bool,
 }
 
 /// `timerose cat`
@@ -411,6 +445,98 @@ pub enum Repo {
     Stat(Show),
     /// Read and hash every block, and look for every file in the index; fails when something is wrong.
     Verify(Verify),
+    /// Remove the blocks that no pin and no work needs.
+    Gc(Gc),
+}
+
+/// `timerose dag`
+#[derive(Subcommand)]
+pub enum Dag {
+    /// Write a DAG as a CAR.
+    Export(DagExport),
+    /// Take in the blocks of CARs, of version 1 or 2; prints their roots.
+    Import(DagImport),
+}
+
+/// `timerose dag export`
+#[derive(clap::Args)]
+pub struct DagExport {
+    /// The root.
+    #[arg(value_name = "CID")]
+    pub cid: String,
+    /// Where to; must not exist. By default stdout.
+    #[arg(short = 'o', long = "to", value_name = "FILE.car")]
+    pub to: Option<PathBuf>,
+}
+
+/// `timerose dag import`
+#[derive(clap::Args)]
+pub struct DagImport {
+    #[command(flatten)]
+    pub show: Show,
+    /// The archives; `-` is stdin.
+    #[arg(value_name = "FILE.car", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Pin the roots.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
+    pub pin_roots: bool,
+}
+
+/// `timerose repo gc`
+#[derive(clap::Args)]
+pub struct Gc {
+    #[command(flatten)]
+    pub show: Show,
+    /// For how long blocks are spared after they were put or used: 0s, 10m, 24h.
+    #[arg(long, default_value = "1h", value_parser = duration)]
+    pub grace: std::time::Duration,
+}
+
+/// `timerose pin`
+#[derive(Subcommand)]
+pub enum Pin {
+    /// Pin a CID, fetching what is not here.
+    Add(PinAdd),
+    /// List the pins.
+    Ls(PinLs),
+    /// Remove pins; what they held goes with the next collection.
+    Rm(PinRm),
+}
+
+/// `timerose pin add`
+#[derive(clap::Args)]
+pub struct PinAdd {
+    #[command(flatten)]
+    pub show: Show,
+    /// What to pin.
+    #[arg(value_name = "CID", required = true)]
+    pub cids: Vec<String>,
+    /// A name for it, in your words.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub name: String,
+    /// Pin the block alone, not what it links to.
+    #[arg(long)]
+    pub direct: bool,
+}
+
+/// `timerose pin ls`
+#[derive(clap::Args)]
+pub struct PinLs {
+    #[command(flatten)]
+    pub show: Show,
+    /// Only those of this name.
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// `timerose pin rm`
+#[derive(clap::Args)]
+pub struct PinRm {
+    #[command(flatten)]
+    pub show: Show,
+    /// What is no longer needed.
+    #[arg(value_name = "CID", required = true)]
+    pub cids: Vec<String>,
 }
 
 /// `timerose repo verify`

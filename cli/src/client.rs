@@ -125,6 +125,11 @@ impl Client {
         request.header("content-type", "application/json").send(body.to_string())
     }
 
+    /// Removes something and says what it was.
+    pub fn delete(&self, path: &str) -> Result<Value, CliError> {
+        self.ask(Repeat::Safe, |base| json(self.agent.delete(format!("{base}{path}")).call()))
+    }
+
     /// Opens a file's bytes.
     pub fn read(&self, path: &str) -> Result<impl Read + use<>, CliError> {
         let response = self.ask(Repeat::Safe, |base| {

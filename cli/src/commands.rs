@@ -2,8 +2,11 @@
 
 mod call;
 mod content;
+mod dag;
 mod deploy;
+mod get;
 mod mesh;
+mod pin;
 mod receipt;
 mod repo;
 pub mod serve;
@@ -35,7 +38,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     match command {
         Command::Add(add) => content::add(&client, &add),
         Command::Cat(cat) => content::cat(&client, &cat.of),
-        Command::Get(get) => content::get(&client, &get),
+        Command::Get(get) => get::get(&client, &get),
         Command::Ls(ls) => content::ls(&client, &ls),
         Command::Deploy(args) => deploy::deploy(&client, &args),
         Command::Run(args) => deploy::run(&client, &args),
@@ -47,6 +50,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => receipt::receipt(&client, &receipt),
         Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
+        Command::Dag(command) => dag::dag(&client, &command),
+        Command::Pin(command) => pin::pin(&client, &command),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),

@@ -141,6 +141,12 @@ pub fn cid_v1(codec: u64, data: &[u8]) -> Cid {
     Cid::new_v1(codec, Code::Sha2_256.digest(data))
 }
 
+/// The CID (sha2-256) of a dag-pb node in either version.
+pub(crate) fn cid_pb(version: Version, data: &[u8]) -> Cid {
+    let v1 = cid_v1(DAG_PB, data);
+    cid_of(version, DAG_PB, *v1.hash()).unwrap_or(v1)
+}
+
 /// The same block's CID in the version that is asked for; version 0 exists for dag-pb with sha2-256 alone.
 pub(crate) fn cid_of(version: Version, codec: u64, hash: Multihash) -> Option<Cid> {
     match version {

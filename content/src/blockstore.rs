@@ -12,6 +12,7 @@ mod flat;
 mod index;
 mod redb_file;
 mod staging;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -22,6 +23,8 @@ pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
 pub use redb_file::RedbFile;
 pub use staging::{MAX_STAGED_BYTES, StageFull};
+pub(crate) use sweep::BIRTH_EVERY;
+pub use sweep::MAX_GRACE;
 pub use verify::{Fault, Finding, MAX_FINDINGS, Report};
 
 use crate::block::{self, Block, Multihash};
@@ -70,7 +73,15 @@ impl Blockstore {
         if index.stat()? == StoreStat::default() && flat.files(0).next().is_some() {
             tracing::warn!(dir = %dir.display(), "the index lists no block, and there are block files: repo verify --repair takes them in");
         }
-        let disk = Disk { index, flat, fresh: Staging::default(), bad: Bad::default(), failing: AtomicBool::new(false) };
+        let disk = Disk {
+            index,
+            flat,
+            fresh: Staging::default(),
+            bad: Bad::default(),
+            failing: AtomicBool::new(false),
+            sweep: Default::default(),
+            births: Default::default(),
+        };
         let disk = Arc::new(disk);
         let writer = Writer::start(disk.clone())?;
         Ok(Blockstore(Arc::new(Inner { disk, writer, staging: Staging::default(), observer: OnceLock::new() })))
@@ -100,7 +111,7 @@ impl Blockstore {
         if let Some(data) = self.0.disk.fresh.get(cid.hash()) {
             return Ok(Some(data.len() as u64));
         }
-        if self.0.disk.bad.has(cid.hash()) {
+        if self.0.disk.bad.has(cid.hash()) || !self.0.disk.sweep.claim(cid.hash()) {
             return Ok(None);
         }
         Ok(self.0.disk.index.place(cid.hash())?.map(|place| place.size()))
@@ -118,6 +129,12 @@ impl Blockstore {
         if let Some(data) = disk.fresh.get(cid.hash()) {
             return Ok(Some(data));
         }
+        if disk.sweep.claim(cid.hash()) { self.read(cid) } else { Ok(None) }
+    }
+
+    /// Reads a block from disk, without a note that somebody relies on it.
+    fn read(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        let disk = &self.0.disk;
         let (data, path) = match disk.index.place(cid.hash())? {
             None => return Ok(None),
             Some(Place::Small(data)) => (data, disk.index.path().to_owned()),
@@ -184,6 +201,16 @@ impl Blockstore {
         self.0.writer.begin(Work::Delete(hashes))?.wait()
     }
 
+    /// From now on, blocks that are put have come now, even those that came a moment ago.
+    pub(crate) fn forget_births(&self) {
+        self.0.disk.births.forget();
+    }
+
+    /// Begins a collection of garbage; it ends when the answer is dropped. `None`: another one runs.
+    pub(crate) fn begin_sweep(&self) -> Option<Sweeping> {
+        self.0.disk.sweep.begin().then(|| Sweeping(self.clone()))
+    }
+
     /// The multihashes of all blocks, in the order of their bytes. Blocks that come or go meanwhile may or may not be seen.
     pub fn iter(&self) -> impl Iterator<Item = Result<Multihash, StoreError>> + use<> {
         let store = self.clone();
@@ -241,6 +268,11 @@ impl Blockstore {
         self.0.disk.index.meta_scan(table, prefix, limit.min(MAX_SCAN))
     }
 
+    /// The first `limit` (at most [`MAX_SCAN`]) entries whose keys come after `after`, in the order of their keys.
+    pub fn meta_after(&self, table: &'static str, after: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        self.0.disk.index.meta_after(table, after, limit.min(MAX_SCAN))
+    }
+
     /// Offers blocks to peers from memory without keeping them, all or none. A block staged twice is to be unstaged twice.
     pub fn stage(&self, blocks: Vec<Block>) -> Result<(), StageFull> {
         self.0.staging.stage(&blocks)?;
@@ -269,6 +301,61 @@ impl Blockstore {
     /// Whether peers may have the block: staged or kept.
     pub fn serve_has(&self, cid: &Cid) -> Result<bool, StoreError> {
         Ok(self.0.staging.get(cid.hash()).is_some() || self.has(cid)?)
+    }
+}
+
+/// The store while garbage is collected.
+pub(crate) struct Sweeping(Blockstore);
+
+impl Sweeping {
+    /// A block that is here; nobody relies on it for this.
+    pub fn peek(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
+        match block::inline_data(cid).or_else(|| self.0.0.disk.fresh.get(cid.hash())) {
+            Some(data) => Ok(Some(data)),
+            None => self.0.read(cid),
+        }
+    }
+
+    /// Removes those blocks that nobody has asked for or put since the collection began.
+    pub fn remove(&self, hashes: Vec<Multihash>) -> Result<(), StoreError> {
+        self.0.0.writer.begin(Work::Sweep(hashes))?.wait()
+    }
+
+    /// Blocks and bytes removed so far, and whether more are in use than can be noted: then nothing more is removed.
+    pub fn so_far(&self) -> (u64, u64, bool) {
+        self.0.0.disk.sweep.so_far()
+    }
+
+    /// Visits the digests of the blocks that were put since a time, and forgets what was before [`MAX_GRACE`].
+    pub fn born_since(
+        &self,
+        time: std::time::SystemTime,
+        visit: &mut dyn FnMut(&[u8; 32]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let oldest = time.checked_sub(MAX_GRACE).map(sweep::time_key).unwrap_or_default();
+        loop {
+            let first = self.0.meta_scan_prefix(sweep::BIRTHS, b"", sweep::PRUNE)?.into_iter().map(|(key, _)| key);
+            let old: Vec<Vec<u8>> = first.take_while(|key| key[..] < oldest[..]).collect();
+            if old.is_empty() {
+                break;
+            }
+            self.0.meta_delete(sweep::BIRTHS, &old)?;
+        }
+        let mut after = sweep::time_key(time).to_vec();
+        loop {
+            let page = self.0.meta_after(sweep::BIRTHS, &after, PAGE)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            after.clone_from(last);
+            for (_, record) in &page {
+                sweep::digests(record).try_for_each(&mut *visit)?;
+            }
+        }
+    }
+}
+
+impl Drop for Sweeping {
+    fn drop(&mut self) {
+        self.0.0.disk.sweep.end();
     }
 }
 

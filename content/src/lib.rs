@@ -4,25 +4,33 @@
 //!
 //! ```text
 //! lib → exchange → frames            lib → unixfs → block
-//!          └─────→ blockstore → block
+//!  │       └─────→ blockstore → block
+//!  └→ gc → pin → blockstore           lib → car → unixfs
 //! ```
 
 pub mod block;
 pub mod blockstore;
+pub mod car;
 pub mod exchange;
 pub mod frames;
+pub mod gc;
+mod guard;
+pub mod pin;
 mod proto;
 pub mod unixfs;
 
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash, RAW, cid_v1};
 pub use blockstore::{Blockstore, StageFull, StoreError};
 pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
-pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Resolved, Root};
+pub use guard::{Hold, Upload};
+pub use pin::Pin;
+pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, Resolved, Root, Shape};
 
 use bytes::Bytes;
 use cid::Cid;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::broadcast;
 
 /// An IPFS node without a swarm of its own: a store and an exchange.
@@ -30,6 +38,8 @@ use tokio::sync::broadcast;
 pub struct Content {
     store: Blockstore,
     exchange: exchange::Exchange,
+    dir: PathBuf,
+    uses: guard::Uses,
 }
 
 /// Why a request over the local store failed.
@@ -63,7 +73,7 @@ impl Content {
     pub fn open(dir: &Path, runtime: &tokio::runtime::Handle) -> Result<(Content, exchange::Behaviour), StoreError> {
         let store = Blockstore::open(dir)?;
         let (exchange, behaviour) = exchange::Exchange::start(store.clone(), runtime);
-        Ok((Content { store, exchange }, behaviour))
+        Ok((Content { store, exchange, dir: dir.to_owned(), uses: guard::Uses::default() }, behaviour))
     }
 
     /// The store.
@@ -76,7 +86,54 @@ impl Content {
     /// Never hangs: a block that nobody has fails at once when every peer says so, and after [`exchange::PATIENCE`] without progress otherwise.
     /// Dropping the future takes its wants back.
     pub async fn fetch(&self, request: Fetch) -> Result<Fetched, FetchError> {
+        let _hold = self.hold(&request.roots);
         self.exchange.fetch(request).await
+    }
+
+    /// Spares DAGs from the garbage collection, for as long as the answer is kept and for the grace after.
+    pub fn hold(&self, roots: &[Cid]) -> Hold {
+        self.uses.hold(roots)
+    }
+
+    /// Spares whatever is put from now on, for as long as the answer is kept: for imports, which end with a pin or with nothing.
+    pub fn upload(&self) -> Upload {
+        let upload = self.uses.upload();
+        self.store.forget_births();
+        upload
+    }
+
+    /// Pins a CID, in the place of the pin that it may have; durable on return. Blocks.
+    ///
+    /// Fails with [`ContentError::Missing`] where what is to be pinned is not all here; then nothing has changed.
+    pub fn pin(&self, pin: &Pin) -> Result<(), ContentError> {
+        let _hold = self.hold(&[pin.cid]);
+        let before = pin::get(&self.store, &pin.cid)?;
+        // The pin comes first: a collection that begins after it sees it, and one that runs already spares what is looked at from here on.
+        pin::put(&self.store, pin)?;
+        let missing = match pin.mode {
+            pin::Mode::Recursive if !pin.partial => gc::missing(self, &pin.cid),
+            _ => Ok((!pin.partial && !self.store.has(&pin.cid)?).then_some(pin.cid)),
+        };
+        match missing {
+            Ok(None) => Ok(()),
+            other => {
+                match before {
+                    Some(before) => pin::put(&self.store, &before)?,
+                    None => drop(pin::remove(&self.store, &pin.cid)?),
+                }
+                Err(other.map_or_else(|e| e, |cid| ContentError::Missing { cid: cid.unwrap_or(pin.cid) }))
+            }
+        }
+    }
+
+    /// Removes what nothing needs; see [`gc`]. Blocks for as long as that takes.
+    pub fn collect_garbage(
+        &self,
+        grace: Duration,
+        roots: &mut gc::Roots<'_>,
+        tell: &mut gc::Tell<'_>,
+    ) -> Result<gc::Report, gc::GcError> {
+        gc::collect(self, &self.dir, grace, roots, tell)
     }
 
     /// Totals of the exchange since it started.
@@ -92,7 +149,7 @@ impl Content {
     /// Stores a file of these bytes, durable on return: the CID that a file with these bytes gets (a raw block up to 256 KiB). Blocks.
     pub fn add_bytes(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
         let mut batch = self.store.batch();
-        let mut importer = FileImporter::new();
+        let mut importer = FileImporter::default();
         let mut sink = |block| batch.push(block);
         importer.push(bytes, &mut sink)?;
         let root = importer.finish(&mut sink)?;
@@ -103,7 +160,7 @@ impl Content {
     /// As [`Content::add_bytes`], but durable only soon after: for what can be made again. Blocks.
     pub fn add_bytes_soon(&self, bytes: &[u8]) -> Result<Cid, ContentError> {
         let mut blocks = Vec::new();
-        let mut importer = FileImporter::new();
+        let mut importer = FileImporter::default();
         let mut sink = |block| {
             blocks.push(block);
             if blocks.len() < blockstore::BATCH_BLOCKS { Ok(()) } else { self.store.put_soon(std::mem::take(&mut blocks)) }
@@ -130,11 +187,6 @@ impl Content {
     /// Writes the content of a file; see [`unixfs::export`]. Blocks.
     pub fn export(&self, cid: &Cid, out: &mut dyn Write) -> Result<u64, ContentError> {
         Ok(unixfs::export(cid, out, &mut |cid| self.block(cid))?)
-    }
-
-    /// Writes a folder to the file system; see [`unixfs::export_dir`]. Blocks.
-    pub fn export_dir(&self, cid: &Cid, target: &Path, limit_bytes: u64) -> Result<u64, ContentError> {
-        Ok(unixfs::export_dir(cid, target, limit_bytes, &mut |cid| self.block(cid))?)
     }
 
     /// The entries of a folder; see [`unixfs::list`]. Blocks.

@@ -1,10 +1,11 @@
-//! UnixFS: files and folders as DAGs (<https://specs.ipfs.tech/unixfs/>), with the CIDs of `ipfs add --cid-version=1`.
+//! UnixFS: files and folders as DAGs (<https://specs.ipfs.tech/unixfs/>), with the CIDs of `ipfs add`.
 //!
 //! Everything here is synchronous and does not know where blocks live: importing hands blocks to a sink, reading asks for them. Whoever answers
 //! has checked their hashes. What a block *says* (sizes, names, kinds) is not trusted: sizes are checked against what is found, names that could
 //! leave a folder are refused, depths and numbers are bounded. A DAG can be far larger than its blocks, as blocks can be shared.
 
 mod dir;
+mod encode;
 mod export;
 mod import;
 mod node;
@@ -14,10 +15,10 @@ mod tests;
 mod walk;
 
 pub use dir::DirBuilder;
-pub use export::{export, export_dir};
-pub use import::{CHUNK_BYTES, FileImporter, LINKS_PER_NODE, import_path};
+pub use export::export;
+pub use import::{CHUNK_BYTES, FileImporter, LINKS_PER_NODE, MAX_CHUNK_BYTES, Shape, import_path, symlink};
 pub use read::{FileReader, MAX_FILE_DEPTH};
-pub use walk::{Entry, EntryKind, MAX_DIR_ENTRIES, MAX_SHARD_DEPTH, Resolved, list, resolve, walk_files};
+pub use walk::{Entry, EntryKind, MAX_DIR_ENTRIES, MAX_SHARD_DEPTH, Resolved, folder_blocks, list, resolve, walk_files};
 
 use crate::block::{self, Block};
 use bytes::Bytes;
@@ -90,19 +91,13 @@ pub enum Problem {
         /// The bound.
         limit: u64,
     },
-    /// A symbolic link or a special file cannot be imported or exported.
-    #[error("{} is {what}: only regular files and folders are supported", path.display())]
+    /// A special file cannot be imported.
+    #[error("{} is {what}: only files, folders and symbolic links are supported", path.display())]
     Unsupported {
         /// Where.
         path: PathBuf,
         /// What it is.
         what: &'static str,
-    },
-    /// Export does not overwrite.
-    #[error("{} exists", path.display())]
-    Exists {
-        /// What is in the way.
-        path: PathBuf,
     },
     /// The file system fails.
     #[error("cannot {doing} {}: {why}", path.display())]
@@ -124,6 +119,20 @@ impl Problem {
     fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> Problem {
         Problem::Io { doing, path: path.to_owned(), why: error.to_string() }
     }
+}
+
+/// What may be recorded beside content, as `ipfs add` records it. By default nothing is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// POSIX permissions: the bits of [`Meta::MODE`].
+    pub mode: Option<u32>,
+    /// When it was changed last: seconds since 1970, which may be negative, and nanoseconds below a second.
+    pub mtime: Option<(i64, u32)>,
+}
+
+impl Meta {
+    /// The bits of a mode that are recorded: permissions, set-id and sticky.
+    pub const MODE: u32 = 0o7777;
 }
 
 /// The root of what was imported.

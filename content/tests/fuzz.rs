@@ -7,6 +7,7 @@ use cid::Cid;
 use std::convert::Infallible;
 use std::path::Path;
 use timerose_content::block::links;
+use timerose_content::car::CarReader;
 use timerose_content::exchange::wire::Message;
 use timerose_content::frames::read_frame;
 use timerose_content::unixfs::{self, FileReader};
@@ -146,6 +147,18 @@ fn files() {
             if let Ok(read) = reader.read_range(offset, &mut buffer, &mut get) {
                 assert!(read as u64 <= reader.size().saturating_sub(offset));
             }
+        }
+    });
+}
+
+#[test]
+fn archives_never_panic_and_give_only_blocks_that_are_right() {
+    fuzz(|bytes| {
+        let Ok(mut reader) = CarReader::open(bytes) else { return };
+        let mut left = bytes.len();
+        while let Ok(Some(block)) = reader.next_block() {
+            assert_eq!(timerose_content::block::verify(block.cid(), block.data()), Ok(true));
+            left = left.checked_sub(block.size()).expect("no more comes out than went in");
         }
     });
 }

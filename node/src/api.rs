@@ -5,7 +5,9 @@ mod content;
 mod deploy;
 mod error;
 mod events;
+mod gateway;
 mod jobs;
+mod pins;
 mod receipts;
 mod repo;
 mod page;
@@ -18,7 +20,7 @@ use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, Method};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,8 +83,16 @@ fn router(api: Api) -> Router {
         .route("/v1/proof/{cid}", get(receipts::proof))
         .route("/v1/lineage/{cid}", get(receipts::lineage))
         .route("/v1/repo", get(repo::stat))
+        .route("/v1/repo/gc", post(repo::gc))
+        .route("/v1/pins", get(pins::list).post(pins::add))
+        .route("/v1/pins/{cid}", delete(pins::remove))
         .route("/v1/repo/verify", post(repo::verify))
         .route("/v1/add", post(content::add).layer(DefaultBodyLimit::disable()))
+        .route("/v1/dag/import", post(content::import).layer(DefaultBodyLimit::disable()))
+        .route("/v1/dag/export/{cid}", get(content::export))
+        .route("/ipfs/{cid}", get(gateway::get))
+        .route("/ipfs/{cid}/", get(gateway::get))
+        .route("/ipfs/{cid}/{*path}", get(gateway::get))
         .route("/v1/stat/{cid}", get(content::stat))
         .route("/v1/stat/{cid}/{*path}", get(content::stat))
         .route("/v1/ls/{cid}", get(content::ls))

@@ -1,8 +1,10 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
 mod import;
+mod pins;
 mod repo;
 mod shelf;
+mod stream;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -12,8 +14,9 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, RAW, StoreError, exchange, unixfs};
+use timerose_content::{
+    Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
+};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -27,7 +30,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::StartError;
 use crate::keys::peer_of;
-use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -36,8 +39,6 @@ const TASKS_MAX: usize = 512;
 /// Requests of the API that are under way at the same time: each may hold a thread that waits for another, of which there
 /// are 512. Further ones wait, and then the API waits to ask.
 const ASKS_MAX: usize = 64;
-/// How long a reader of a file may take for one chunk.
-const CHUNK_WAIT: Duration = Duration::from_secs(60);
 /// The most that one fetch may bring here, in bytes.
 const FETCH_MAX: u64 = 16 << 30;
 
@@ -55,15 +56,17 @@ struct Inner {
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
     functions: Manifests,
     imports: Imports,
+    needs: Vec<Arc<dyn Needs>>,
 }
 
 impl Driver {
-    /// Opens the blocks of a data folder. Must be called inside a tokio runtime.
+    /// Opens the blocks of a data folder. Must be called inside a tokio runtime. `needs` says what others of this node need to be kept.
     pub fn open(
         dir: &Path,
         me: NodeId,
         requests: Requests,
         functions: Manifests,
+        needs: Vec<Arc<dyn Needs>>,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
@@ -76,6 +79,7 @@ impl Driver {
             running: Mutex::default(),
             functions,
             imports: Imports::new(me, requests),
+            needs,
         };
         Ok((Driver(Arc::new(inner)), behaviour))
     }
@@ -127,7 +131,11 @@ impl Driver {
                         let store = driver.0.content.store().clone();
                         blocking(move || store.flush().map_err(|e| of_store(&e))).await?;
                     }
-                    driver.fetch(roots, recursive, &hints).await
+                    match ticket {
+                        Ticket::Hold(..) => driver.keep(roots, &hints).await,
+                        Ticket::Keep(_) => driver.fetch_for_promise(roots, recursive, &hints).await,
+                        _ => driver.fetch(roots, recursive, &hints).await,
+                    }
                 };
                 self.begin(ticket, done, what, |ticket, bytes| Input::Fetched { ticket, bytes });
             }
@@ -267,9 +275,9 @@ impl Driver {
                 let stats = self.0.content.stats();
                 let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
             }
-            ContentRequest::Add { source, tar, spread, answer } => {
+            ContentRequest::Add { source, how, answer } => {
                 let driver = self.clone();
-                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, tar, spread, &work));
+                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, how, &work));
                 let _ = answer.send(added.await);
             }
             ContentRequest::Resolve { root, path, answer } => {
@@ -295,19 +303,45 @@ impl Driver {
                 let content = self.0.content.clone();
                 let _ = answer.send(blocking(move || content.store().stat().map_err(|e| of_store(&e))).await);
             }
+            ContentRequest::Pin { pin, answer } => {
+                let _ = answer.send(self.pin(pin).await);
+            }
+            ContentRequest::Unpin { cid, answer } => {
+                let content = self.0.content.clone();
+                let removed = blocking(move || pin::remove(content.store(), &cid).map_err(|e| of_store(&e)));
+                let _ = answer.send(removed.await);
+            }
+            ContentRequest::Pins { after, answer } => {
+                let content = self.0.content.clone();
+                let page = blocking(move || pin::page(content.store(), after.as_ref()).map_err(|e| of_store(&e)));
+                let _ = answer.send(page.await);
+            }
+            ContentRequest::Gc { grace, news } => pins::collect(self.0.content.clone(), grace, self.0.needs.clone(), news).await,
             ContentRequest::Verify { repair, news } => repo::verify(self.0.content.clone(), repair, news).await,
-            ContentRequest::Read { file, chunks } => {
+            ContentRequest::Open { root, path, answer } => {
+                let _ = answer.send(self.open_path(root, path).await);
+            }
+            ContentRequest::Read { file, part, chunks } => {
                 let failed = chunks.clone();
-                if let Err(failure) = self.read(file, chunks).await {
+                if let Err(failure) = self.read(file, part, chunks).await {
                     let _ = failed.send(Err(failure)).await;
                 }
+            }
+            ContentRequest::Car { root, path, scope, chunks } => {
+                let failed = chunks.clone();
+                if let Err(failure) = self.export_car(root, path, scope, chunks).await {
+                    let _ = failed.send(Err(failure)).await;
+                }
+            }
+            ContentRequest::ImportCar { source, pin, answer } => {
+                let content = self.0.content.clone();
+                let _ = answer.send(blocking(move || stream::import_car(&content, source, pin)).await);
             }
         }
     }
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
-        let found = self.walk(move |get| unixfs::resolve(&root, &path, get)).await?;
-        Ok(Named { name: String::new(), cid: found.cid, size: found.size, kind: kind_of(found.kind) })
+        self.walk(move |get| Ok(named_as(unixfs::resolve(&root, &path, get)?))).await
     }
 
     async fn list(&self, root: Cid, path: String) -> Result<Vec<Named>, Failure> {
@@ -316,35 +350,19 @@ impl Driver {
             unixfs::list(&folder.cid, get)
         });
         let named = |entry: timerose_content::Entry| {
+            let Meta { mode, mtime } = entry.meta;
             let kind = kind_of(entry.kind);
-            Named { name: entry.name, cid: entry.cid, size: entry.size, kind }
+            Named { name: entry.name, cid: entry.cid, size: entry.size, kind, mode, mtime, target: entry.target }
         };
         Ok(entries.await?.into_iter().map(named).collect())
     }
+}
 
-    /// Sends a file's bytes in order, while the rest of it is being fetched.
-    async fn read(&self, file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>>) -> Result<(), Failure> {
-        let ahead = self.clone();
-        let fetching = tokio::spawn(async move { ahead.fetch(vec![file], true, &[]).await });
-        let runtime = self.0.runtime.clone();
-        let sent = self.walk(move |get| {
-            let mut reader = timerose_content::FileReader::open(&file, get)?;
-            let mut offset = 0;
-            while offset < reader.size() {
-                let chunk = reader.chunk(offset, get)?;
-                offset += chunk.len() as u64;
-                // A reader that has gone, or does not read, ends it.
-                let sent = async { tokio::time::timeout(CHUNK_WAIT, chunks.send(Ok(chunk))).await };
-                if !matches!(runtime.block_on(sent), Ok(Ok(()))) {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        let sent = sent.await;
-        fetching.abort();
-        sent
-    }
+/// What a path led to, without a name.
+fn named_as(found: unixfs::Resolved) -> Named {
+    let Meta { mode, mtime } = found.meta;
+    let kind = kind_of(found.kind);
+    Named { name: String::new(), cid: found.cid, size: found.size, kind, mode, mtime, target: found.target }
 }
 
 /// The length of a file whose root is here; 0 where that is not so, or it is no file.

@@ -12,7 +12,7 @@ use timerose_core::function::{Determinism, Function};
 use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Input, Output, Ticket};
 use timerose_core::resources::Resources;
-use timerose_core::task::{Receipt, Usage};
+use timerose_core::task::{Arg, Receipt, Usage};
 use timerose_engines::{Cancel, Engine, Host, WasmConfig, WasmEngine, Work, describe};
 use tokio::sync::mpsc;
 
@@ -161,6 +161,9 @@ impl Driver {
 
     /// Runs a task and fills in its receipt.
     fn run_one(&self, function: Arc<Function>, mut receipt: Receipt, key: Cid, cancel: &Cancel) -> Result<Exit, Failure> {
+        let inputs = receipt.task.args.iter().filter_map(|arg| if let Arg::Link(cid) = arg { Some(*cid) } else { None });
+        let roots: Vec<Cid> = inputs.chain([function.code]).chain(function.mounts.values().copied()).collect();
+        let _hold = self.shelf.hold(&roots);
         let host: Arc<dyn Host> = self.shelf.clone();
         // Two callers who share a pure result must see the same one.
         let seed = if function.determinism == Determinism::Pure { key } else { receipt.ran };

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use timerose_content::blockstore::{Report, StoreStat};
+use timerose_content::{Hold, Meta, Pin, Shape, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -29,14 +31,20 @@ pub(crate) const CHUNKS: usize = 4;
 
 /// What the API may ask of the content driver.
 pub(crate) enum ContentRequest {
-    /// Keep a file, or the files of a tar archive: here, or so many copies over the stores of the mesh.
-    Add { source: Box<dyn Read + Send>, tar: bool, spread: Option<Copies>, answer: Answer<Added> },
+    /// Keep a file, or the files of a tar archive.
+    Add { source: Box<dyn Read + Send>, how: AddHow, answer: Answer<Added> },
     /// What a path names.
     Resolve { root: Cid, path: String, answer: Answer<Named> },
     /// The entries of a folder.
     List { root: Cid, path: String, answer: Answer<Vec<Named>> },
-    /// The bytes of a file, in order.
-    Read { file: Cid, chunks: mpsc::Sender<Result<Bytes, Failure>> },
+    /// What a path names, and the page that stands for it if it is a folder; `None` where there is no such entry.
+    Open { root: Cid, path: String, answer: Answer<Option<Opened>> },
+    /// The bytes of a file, in order; where a part is given, those from its start to before its end.
+    Read { file: Cid, part: Option<(u64, u64)>, chunks: Chunks },
+    /// A CAR of what a path names, with the blocks on the way to it.
+    Car { root: Cid, path: String, scope: Scope, chunks: Chunks },
+    /// Keep the blocks of a CAR, and pin its roots where that is asked for.
+    ImportCar { source: Box<dyn Read + Send>, pin: bool, answer: Answer<Imported> },
     /// The bytes of one block, from peers where it is not here.
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
@@ -45,6 +53,14 @@ pub(crate) enum ContentRequest {
     Stat { answer: Answer<StoreStat> },
     /// Read and hash every block, and mend what can be mended where that is asked for.
     Verify { repair: bool, news: mpsc::Sender<RepoNews> },
+    /// Fetch what a pin is for, and pin it.
+    Pin { pin: Pin, answer: Answer<()> },
+    /// Remove a pin, and give it.
+    Unpin { cid: Cid, answer: Answer<Option<Pin>> },
+    /// Pins after that of a CID.
+    Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
+    /// Remove what nothing needs and nobody used or put for so long.
+    Gc { grace: Duration, news: mpsc::Sender<GcNews> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
 }
@@ -57,6 +73,20 @@ pub(crate) enum RepoNews {
     Ended(Result<Report, Failure>),
 }
 
+/// What is heard of a collection of garbage.
+pub(crate) enum GcNews {
+    /// How far it is.
+    Progress(gc::Progress),
+    /// How it ended.
+    Ended(Result<gc::Report, Failure>),
+}
+
+/// What a driver needs to be kept, beside pins: the garbage collection spares it.
+pub(crate) trait Needs: Send + Sync {
+    /// Visits all of it.
+    fn each(&self, spare: &mut dyn FnMut(gc::Spare) -> Result<(), gc::GcError>) -> Result<(), gc::GcError>;
+}
+
 /// Bytes of blocks that went over the network since the node began.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved {
@@ -64,6 +94,68 @@ pub(crate) struct Moved {
     pub blocks_in: u64,
     /// To peers.
     pub blocks_out: u64,
+}
+
+/// Where bytes go, in order. Whoever stops reading ends it.
+pub(crate) type Chunks = mpsc::Sender<Result<Bytes, Failure>>;
+
+/// What a gateway is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Opened {
+    /// What the path names.
+    pub named: Named,
+    /// `index.html` in it, if it is a folder that has one.
+    pub index: Option<Named>,
+}
+
+/// How much of what a path names goes into a CAR, in the terms of the trustless gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Scope {
+    /// Its block.
+    Block,
+    /// A file, or a folder without what is in it.
+    Entity,
+    /// All below it.
+    All,
+}
+
+/// What a CAR brought.
+#[derive(Clone, Debug)]
+pub(crate) struct Imported {
+    /// Its roots, each with whether it is pinned now, and with a block that is missing below it if one is.
+    pub roots: Vec<(Cid, bool, Option<Cid>)>,
+    /// Blocks, with repetitions.
+    pub blocks: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+}
+
+/// How something is added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AddHow {
+    /// Whether the source is a tar archive of a folder.
+    pub tar: bool,
+    /// So many copies go over the stores of the mesh, instead of one here.
+    pub spread: Option<Copies>,
+    /// How it becomes blocks.
+    pub shape: Shape,
+    /// What is recorded of a source that is a file.
+    pub meta: Meta,
+    /// Whether modes are taken from the archive.
+    pub keep_modes: bool,
+    /// Whether times of change are taken from the archive.
+    pub keep_mtimes: bool,
+    /// Whether the root is pinned.
+    pub pin: bool,
+}
+
+impl AddHow {
+    /// A file as it is usually added, without a pin: something that is pinned will link to it.
+    pub fn unpinned() -> AddHow {
+        let (shape, meta) = (Shape::default(), Meta::default());
+        AddHow { tar: false, spread: None, shape, meta, keep_modes: false, keep_mtimes: false, pin: false }
+    }
 }
 
 /// How many stores keep each block of a spread import.
@@ -96,6 +188,15 @@ pub(crate) struct Named {
     pub size: u64,
     /// What it is.
     pub kind: NamedKind,
+    /// Its POSIX permissions, where they are recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// When it was changed last, where that is recorded: seconds since 1970 and nanoseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtime: Option<(i64, u32)>,
+    /// Where a symbolic link leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// What a name stands for.
@@ -331,4 +432,6 @@ pub(crate) trait Shelf: timerose_engines::Host {
     /// Stores a result and gives its CID: that of a file with the same bytes. It can be made again, and is durable only soon
     /// after.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
+    /// Spares content from the garbage collection for as long as the answer is kept.
+    fn hold(&self, roots: &[Cid]) -> Hold;
 }

@@ -94,12 +94,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
+    let (promises, promised) = Promises::open(&config.dir)?;
     let functions = Manifests::default();
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone())?;
+    let needs = vec![promises.needs()];
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs)?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, counters.clone())?;
     let receipts = Receipts::open(&config.dir)?;
-    let (promises, promised) = Promises::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
     let core = core_config(&config, keys.id(), epoch, engines.names());

@@ -4,7 +4,7 @@ use cid::Cid;
 use serde_json::{Value, json};
 use timerose_core::task::INLINE_MAX;
 
-use super::content::{cat, upload};
+use super::content::{Upload, cat, upload};
 use crate::args::{Abi, Call, Format, Mapreduce, With};
 use crate::client::{Client, Repeat};
 use crate::error::CliError;
@@ -73,7 +73,7 @@ fn argument(client: &Client, typed: &str) -> Result<Value, CliError> {
         if read.len() <= INLINE_MAX / 4 {
             return Ok(json!({"bytes": read}));
         }
-        let added = upload(client, std::path::Path::new(path), None)?;
+        let added = upload(client, std::path::Path::new(path), &Upload::unpinned())?;
         return Ok(json!({"cid": added["cid"]}));
     }
     match typed.parse::<Cid>() {

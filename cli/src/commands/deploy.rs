@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 use super::call::{self, How};
-use super::content::upload;
+use super::content::{Upload, upload};
 use crate::args::{Deploy, Format, Run};
 use crate::client::{Client, Repeat};
 use crate::error::CliError;
@@ -33,7 +33,7 @@ fn make(client: &Client, file: &Path, manifest: Option<&Path>) -> Result<Value, 
     let mut manifest = manifest.map_or(Ok(json!({})), read_manifest)?;
     let ending = file.extension().and_then(|ending| ending.to_str());
     let language = LANGUAGES.iter().find(|(known, _)| Some(*known) == ending).map(|(_, language)| *language);
-    let code = upload(client, file, None)?;
+    let code = upload(client, file, &Upload::unpinned())?;
     let Some(language) = language else {
         return client.post("/v1/deploy", &json!({"code": code["cid"], "manifest": manifest}), Repeat::Safe);
     };
@@ -44,7 +44,7 @@ fn make(client: &Client, file: &Path, manifest: Option<&Path>) -> Result<Value, 
     match client.post("/v1/deploy", &body, Repeat::Safe) {
         Err(missing) if missing.code == "NotFound" => match interpreter(language) {
             Some(file) => {
-                upload(client, &file, None)?;
+                upload(client, &file, &Upload::unpinned())?;
                 client.post("/v1/deploy", &body, Repeat::Safe)
             }
             None => Err(missing),

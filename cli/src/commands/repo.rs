@@ -14,6 +14,7 @@ pub fn repo(client: &Client, command: &Repo) -> Result<(), CliError> {
     match command {
         Repo::Stat(show) => stat(client, show.output),
         Repo::Verify(args) => verify(client, args),
+        Repo::Gc(args) => super::pin::gc(client, args),
     }
 }
 

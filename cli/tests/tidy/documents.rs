@@ -51,7 +51,11 @@ pub fn routes(sources: &[Source]) -> Vec<String> {
     let page = text(sources, "docs/api.md");
     let route = |line: &str| {
         let (path, handler) = line.trim().strip_prefix(".route(\"")?.split_once("\", ")?;
-        let method = if handler.starts_with("post(") { "POST" } else { "GET" };
+        let method = match handler.split('(').next() {
+            Some("post") => "POST",
+            Some("delete") => "DELETE",
+            _ => "GET",
+        };
         Some(format!("`{method} {path}`"))
     };
     let served: Vec<String> = text(sources, "node/src/api.rs").lines().filter_map(route).collect();

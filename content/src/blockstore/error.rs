@@ -73,7 +73,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(super) fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
+    pub(crate) fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
         if is_full(error) {
             return StoreError::Full { path: path.to_owned() };
         }

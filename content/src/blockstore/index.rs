@@ -150,6 +150,14 @@ impl Index {
     }
 
     pub fn meta_scan(&self, table: &str, prefix: &[u8], limit: usize) -> Result<Pairs, StoreError> {
+        self.meta_range(table, std::ops::Bound::Included(prefix), prefix, limit)
+    }
+
+    pub fn meta_after(&self, table: &str, after: &[u8], limit: usize) -> Result<Pairs, StoreError> {
+        self.meta_range(table, std::ops::Bound::Excluded(after), b"", limit)
+    }
+
+    fn meta_range(&self, table: &str, from: std::ops::Bound<&[u8]>, prefix: &[u8], limit: usize) -> Result<Pairs, StoreError> {
         self.0.with(|database| {
             let name = meta_name(table);
             let definition = TableDefinition::<&[u8], &[u8]>::new(&name);
@@ -159,7 +167,7 @@ impl Index {
                 Err(e) => return Err(e.into()),
             };
             let mut found = Vec::new();
-            for record in table.range(prefix..)?.take(limit) {
+            for record in table.range::<&[u8]>((from, std::ops::Bound::Unbounded))?.take(limit) {
                 let (key, value) = record?;
                 if !key.value().starts_with(prefix) {
                     break;

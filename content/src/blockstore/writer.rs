@@ -5,11 +5,12 @@ use super::error::StoreError;
 use super::flat::Flat;
 use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
 use super::staging::Staging;
+use super::sweep::{BIRTHS, Births, MAX_GRACE, PRUNE, Sweep, time_key};
 use crate::block::{Block, Multihash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Requests that may wait. When so many wait, callers block until the disk has caught up.
 const MAX_QUEUE: usize = 64;
@@ -28,6 +29,8 @@ pub(super) enum Work {
     /// Blocks that have been given out already, from [`Disk::fresh`]: nobody waits.
     PutSoon(Vec<Block>),
     Delete(Vec<Multihash>),
+    /// As a delete, but blocks that are in use stay.
+    Sweep(Vec<Multihash>),
     Meta {
         table: &'static str,
         put: Pairs,
@@ -39,7 +42,7 @@ impl Work {
     fn bytes(&self) -> usize {
         match self {
             Work::Put(blocks) | Work::PutSoon(blocks) => blocks.iter().map(Block::size).sum(),
-            Work::Delete(_) => 0,
+            Work::Delete(_) | Work::Sweep(_) => 0,
             Work::Meta { put, .. } => put.iter().map(|(key, value)| key.len() + value.len()).sum(),
         }
     }
@@ -56,6 +59,8 @@ pub(super) struct Disk {
     pub flat: Flat,
     /// Blocks that are on their way to disk and are read from here until they are there.
     pub fresh: Staging,
+    pub sweep: Sweep,
+    pub births: Births,
     /// Blocks that are listed, and whose bytes are wrong.
     pub bad: Bad,
     /// The last write failed: what is put from now on waits for the disk, so that whoever puts it hears of it.
@@ -134,8 +139,8 @@ fn run(disk: &Disk, requests: &Receiver<Request>) {
 fn serve(disk: &Disk, group: &[Request]) {
     let mut rest = group;
     while !rest.is_empty() {
-        let deletes = matches!(rest[0].work, Work::Delete(_));
-        let same = rest.iter().take_while(|r| matches!(r.work, Work::Delete(_)) == deletes).count();
+        let deletes = |request: &Request| matches!(request.work, Work::Delete(_) | Work::Sweep(_));
+        let same = rest.iter().take_while(|request| deletes(request) == deletes(&rest[0])).count();
         let (now, later) = rest.split_at(same);
         let outcome = apply(disk, now);
         disk.failing.store(outcome.is_err(), Ordering::Relaxed);
@@ -155,18 +160,41 @@ fn serve(disk: &Disk, group: &[Request]) {
 
 fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
     let mut change = Change::default();
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<&Block> = Vec::new();
+    let mut swept = Vec::new();
     for request in group {
         match &request.work {
             Work::Put(put) | Work::PutSoon(put) => blocks.extend(put),
             Work::Delete(hashes) => change.remove.extend(hashes),
+            Work::Sweep(hashes) => swept.extend(disk.sweep.doom(hashes)),
             Work::Meta { table, put, delete } => {
                 change.meta.extend(put.iter().map(|(key, value)| (*table, key.as_slice(), Some(value.as_slice()))));
                 change.meta.extend(delete.iter().map(|key| (*table, key.as_slice(), None)));
             }
         }
     }
-    change.add = disk.index.absent(&blocks, &disk.bad)?;
+    disk.sweep.claim_all(&blocks);
+    let birth = disk.births.record(&blocks);
+    let old = if birth.as_ref().is_some_and(|(_, _, prune)| *prune) { old_births(disk)? } else { Vec::new() };
+    if let Some((key, digests, _)) = &birth {
+        change.meta.push((BIRTHS, key, Some(digests)));
+        change.meta.extend(old.iter().map(|key| (BIRTHS, key.as_slice(), None)));
+    }
+    let bytes = swept_bytes(disk, &swept)?;
+    change.remove.extend(&swept);
+    let applied = make(disk, change, &blocks);
+    if applied.is_err() {
+        disk.births.forget();
+    }
+    if !swept.is_empty() {
+        let (blocks, bytes) = if applied.is_ok() { (swept.len() as u64, bytes) } else { (0, 0) };
+        disk.sweep.gone(blocks, bytes);
+    }
+    applied
+}
+
+fn make<'a>(disk: &Disk, mut change: Change<'a>, blocks: &[&'a Block]) -> Result<(), StoreError> {
+    change.add = disk.index.absent(blocks, &disk.bad)?;
     let large: Vec<&Block> = change.add.iter().copied().filter(|b| b.size() > MAX_SMALL_BYTES).collect();
     disk.flat.write(&large)?;
     if change.add.is_empty() && change.remove.is_empty() && change.meta.is_empty() {
@@ -175,4 +203,20 @@ fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
     let files = disk.index.commit(&change)?;
     disk.bad.forget(change.add.iter().map(|block| block.cid().hash()).chain(&change.remove));
     disk.flat.remove(&files)
+}
+
+/// Keys of some births that no collection will ask for.
+fn old_births(disk: &Disk) -> Result<Vec<Vec<u8>>, StoreError> {
+    let Some(oldest) = SystemTime::now().checked_sub(MAX_GRACE).map(time_key) else { return Ok(Vec::new()) };
+    let keys = disk.index.meta_scan(BIRTHS, b"", PRUNE)?.into_iter().map(|(key, _)| key);
+    Ok(keys.take_while(|key| key[..] < oldest[..]).collect())
+}
+
+/// Bytes of blocks that are about to go.
+fn swept_bytes(disk: &Disk, hashes: &[Multihash]) -> Result<u64, StoreError> {
+    let mut bytes = 0;
+    for hash in hashes {
+        bytes += disk.index.place(hash)?.map_or(0, |place| place.size());
+    }
+    Ok(bytes)
 }

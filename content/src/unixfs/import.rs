@@ -1,44 +1,77 @@
-//! Imports files and folder trees: the blocks of `ipfs add --cid-version=1` (raw leaves, 256 KiB chunks, balanced, 174 links a node).
+//! Imports files and folder trees: the blocks of `ipfs add` (balanced, 174 links a node), of either CID version, with raw leaves or without.
 
 use super::dir::build_dir;
-use super::{Error, MAX_DEPTH, Problem, Root, Sink, check_name};
+use super::encode::{self, Part};
+use super::node::MAX_TARGET_BYTES;
+use super::{Error, MAX_DEPTH, Meta, Problem, Root, Sink, check_name};
 use crate::block::{self, ALIGN, Block, RAW};
+use crate::blockstore::MAX_SMALL_BYTES;
 use bytes::Bytes;
 use cid::{Cid, Version};
-use multihash_codetable::Code;
-use rust_unixfs::file::adder::{FileBranchLink, rebuild_file_branch};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Bytes in a chunk.
+/// Bytes in a chunk, if nothing else is asked for.
 pub const CHUNK_BYTES: usize = 256 << 10;
+/// Bytes in a chunk, at most: a leaf has a head as well, and is no larger than a block may be.
+pub const MAX_CHUNK_BYTES: usize = crate::block::MAX_BLOCK_BYTES - 256;
 /// Links in a node of a file's tree.
 pub const LINKS_PER_NODE: usize = 174;
+
+/// How content becomes blocks, in the terms of `ipfs add`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// The version of all CIDs but those of raw blocks, which exist in version 1 only.
+    pub version: Version,
+    /// Whether the parts of a file are blocks without a head.
+    pub raw_leaves: bool,
+    /// Bytes in a part: 1 to [`MAX_CHUNK_BYTES`].
+    pub chunk_bytes: usize,
+}
+
+impl Shape {
+    /// What `ipfs add --cid-version` chooses.
+    pub fn of(version: Version) -> Shape {
+        Shape { version, raw_leaves: version == Version::V1, chunk_bytes: CHUNK_BYTES }
+    }
+}
+
+impl Default for Shape {
+    fn default() -> Shape {
+        Shape::of(Version::V1)
+    }
+}
 
 /// Imports one file from bytes that are pushed or read. Memory holds one chunk and the links of the nodes that are open, whatever the file's
 /// size. A chunk's bytes are read into the memory that becomes its block, and not copied again.
 pub struct FileImporter {
+    shape: Shape,
+    meta: Meta,
     /// The chunk that is being filled: where it begins in its buffer, and the buffer.
     start: usize,
     buffer: Vec<u8>,
-    /// The links that have no node above them yet: of leaves, of the nodes above these, and so on.
-    layers: Vec<Vec<FileBranchLink>>,
+    /// The first chunk of a file that something is to be recorded of: if no other follows, its block is the root, and says it.
+    first: Option<Bytes>,
+    /// The parts that have no node above them yet: leaves, the nodes above these, and so on.
+    layers: Vec<Vec<Part>>,
     root: Root,
 }
 
 impl Default for FileImporter {
     fn default() -> Self {
-        FileImporter::new()
+        FileImporter::new(Shape::default(), Meta::default())
     }
 }
 
 impl FileImporter {
-    /// An empty file.
-    pub fn new() -> FileImporter {
+    /// An empty file. If something is to be recorded of it, it has no raw leaves: a raw block has no place for that.
+    pub fn new(mut shape: Shape, meta: Meta) -> FileImporter {
+        shape.raw_leaves &= meta == Meta::default();
+        shape.chunk_bytes = shape.chunk_bytes.clamp(1, MAX_CHUNK_BYTES);
         // Even an empty file has one block, which `finish` makes: this CID is never seen.
         let root = Root { cid: Cid::default(), size: 0, dag_size: 0, blocks: 0 };
-        FileImporter { start: 0, buffer: Vec::new(), layers: Vec::new(), root }
+        FileImporter { shape, meta, start: 0, buffer: Vec::new(), first: None, layers: Vec::new(), root }
     }
 
     /// Appends bytes; the blocks that become complete go to the sink.
@@ -65,12 +98,21 @@ impl FileImporter {
 
     /// Ends the file; the last blocks, the root last of all, go to the sink.
     pub fn finish<E>(mut self, sink: &mut Sink<'_, E>) -> Result<Root, E> {
-        if self.buffer.len() > self.start || self.root.blocks == 0 {
-            self.leaf(sink)?;
+        if self.buffer.len() > self.start || (self.root.blocks == 0 && self.first.is_none()) {
+            let last = self.chunk();
+            let meta = if self.root.blocks == 0 && self.first.is_none() { self.meta } else { Meta::default() };
+            self.leaf(last, meta, sink)?;
+        } else if let Some(only) = self.first.take() {
+            self.leaf(only, self.meta, sink)?;
         }
-        while self.layers.iter().map(Vec::len).sum::<usize>() > 1 {
+        loop {
+            let left = self.layers.iter().map(Vec::len).sum::<usize>();
             let Some(lowest) = self.layers.iter().position(|layer| !layer.is_empty()) else { break };
-            self.node(lowest, sink)?;
+            if left <= 1 {
+                break;
+            }
+            let is_root = self.layers[lowest].len() == left && left <= LINKS_PER_NODE;
+            self.node(lowest, if is_root { self.meta } else { Meta::default() }, sink)?;
         }
         Ok(self.root)
     }
@@ -78,53 +120,76 @@ impl FileImporter {
     /// Bytes that the present chunk has room for; makes a buffer for it if it has none.
     fn room(&mut self) -> usize {
         if self.buffer.capacity() == 0 {
-            self.buffer.reserve_exact(CHUNK_BYTES + ALIGN);
+            let align = if self.shape.chunk_bytes > MAX_SMALL_BYTES { ALIGN } else { 1 };
+            self.buffer.reserve_exact(self.shape.chunk_bytes + align);
             // An allocator that does not tell where it is costs the store a copy.
-            self.start = self.buffer.as_ptr().align_offset(ALIGN).min(ALIGN - 1);
+            self.start = self.buffer.as_ptr().align_offset(align).min(align - 1);
             self.buffer.resize(self.start, 0);
         }
-        self.start + CHUNK_BYTES - self.buffer.len()
+        self.start + self.shape.chunk_bytes - self.buffer.len()
     }
 
     fn filled<E>(&mut self, more: usize, sink: &mut Sink<'_, E>) -> Result<(), E> {
         self.root.size += more as u64;
-        if self.buffer.len() - self.start == CHUNK_BYTES { self.leaf(sink) } else { Ok(()) }
+        if self.buffer.len() - self.start < self.shape.chunk_bytes {
+            return Ok(());
+        }
+        let chunk = self.chunk();
+        if self.meta != Meta::default() && self.root.blocks == 0 && self.first.is_none() {
+            self.first = Some(chunk);
+            return Ok(());
+        }
+        self.leaf(chunk, Meta::default(), sink)
     }
 
-    /// Makes a leaf of the present chunk, and the nodes that have become full.
-    fn leaf<E>(&mut self, sink: &mut Sink<'_, E>) -> Result<(), E> {
+    /// Takes the present chunk out.
+    fn chunk(&mut self) -> Bytes {
         let start = std::mem::take(&mut self.start);
-        let data = Bytes::from(std::mem::take(&mut self.buffer)).slice(start..);
-        let size = data.len() as u64;
-        let cid = block::cid_v1(RAW, &data);
-        self.emit(cid, data, sink)?;
-        self.link(0, FileBranchLink { cid, blocksize: size, tsize: size });
-        // A full layer waits for one link more: its node may be the root.
+        Bytes::from(std::mem::take(&mut self.buffer)).slice(start..)
+    }
+
+    /// Makes a leaf of a chunk, and the nodes that have become full.
+    fn leaf<E>(&mut self, chunk: Bytes, meta: Meta, sink: &mut Sink<'_, E>) -> Result<(), E> {
+        if let Some(first) = self.first.take() {
+            self.leaf(first, Meta::default(), sink)?;
+        }
+        let size = chunk.len() as u64;
+        let (cid, block) = if self.shape.raw_leaves {
+            (block::cid_v1(RAW, &chunk), chunk)
+        } else {
+            let block = encode::leaf(&chunk, meta);
+            (block::cid_pb(self.shape.version, &block), block.into())
+        };
+        let dag_size = block.len() as u64;
+        self.emit(cid, block, sink)?;
+        self.link(0, Part { cid, size, dag_size });
+        // A full layer waits for one part more: its node may be the root.
         let mut depth = 0;
         while self.layers.get(depth).is_some_and(|layer| layer.len() > LINKS_PER_NODE) {
-            self.node(depth, sink)?;
+            self.node(depth, Meta::default(), sink)?;
             depth += 1;
         }
         Ok(())
     }
 
-    /// Makes a node of the first links of a layer.
-    fn node<E>(&mut self, depth: usize, sink: &mut Sink<'_, E>) -> Result<(), E> {
+    /// Makes a node of the first parts of a layer.
+    fn node<E>(&mut self, depth: usize, meta: Meta, sink: &mut Sink<'_, E>) -> Result<(), E> {
         let layer = &mut self.layers[depth];
-        let links: Vec<FileBranchLink> = layer.drain(..layer.len().min(LINKS_PER_NODE)).collect();
-        let size = links.iter().map(|link| link.blocksize).sum();
-        let (cid, data) = rebuild_file_branch(size, &links, Version::V1, Code::Sha2_256);
-        let tsize = links.iter().map(|link| link.tsize).sum::<u64>() + data.len() as u64;
-        self.emit(cid, data.into(), sink)?;
-        self.link(depth + 1, FileBranchLink { cid, blocksize: size, tsize });
+        let parts: Vec<Part> = layer.drain(..layer.len().min(LINKS_PER_NODE)).collect();
+        let size = parts.iter().map(|part| part.size).sum();
+        let block = encode::branch(&parts, meta);
+        let cid = block::cid_pb(self.shape.version, &block);
+        let dag_size = parts.iter().map(|part| part.dag_size).sum::<u64>() + block.len() as u64;
+        self.emit(cid, block.into(), sink)?;
+        self.link(depth + 1, Part { cid, size, dag_size });
         Ok(())
     }
 
-    fn link(&mut self, depth: usize, link: FileBranchLink) {
+    fn link(&mut self, depth: usize, part: Part) {
         if self.layers.len() == depth {
             self.layers.push(Vec::new());
         }
-        self.layers[depth].push(link);
+        self.layers[depth].push(part);
     }
 
     fn emit<E>(&mut self, cid: Cid, data: Bytes, sink: &mut Sink<'_, E>) -> Result<(), E> {
@@ -135,11 +200,23 @@ impl FileImporter {
     }
 }
 
+/// Makes the block of a symbolic link. Fails with [`Problem::BadName`] on a target that is empty, too long, or contains a NUL.
+pub fn symlink<E>(target: &str, shape: Shape, meta: Meta, sink: &mut Sink<'_, E>) -> Result<Root, Error<E>> {
+    if target.is_empty() || target.len() > MAX_TARGET_BYTES || target.contains('\0') {
+        return Err(Problem::BadName { name: target.to_owned(), why: "a link cannot lead there" }.into());
+    }
+    // As in Kubo, a link has no mode.
+    let block = encode::symlink(target, Meta { mode: None, ..meta });
+    let root = Root { cid: block::cid_pb(shape.version, &block), size: 0, dag_size: block.len() as u64, blocks: 1 };
+    sink(Block::hashed(root.cid, block)).map_err(Error::Source)?;
+    Ok(root)
+}
+
 /// Imports the file or the folder tree at `path`. Blocks go to the sink, the root last; `progress` is told each file with the bytes read of it
 /// since it was told last.
 ///
-/// Fails with [`Problem::Unsupported`], naming the path, at a symbolic link or a special file, and with [`Problem::BadName`] at a name that is
-/// not UTF-8. Files that change meanwhile are imported as they were read.
+/// Symbolic links are imported as such. Fails with [`Problem::Unsupported`], naming the path, at a special file, and with [`Problem::BadName`]
+/// at a name or a link's target that is not UTF-8. Files that change meanwhile are imported as they were read.
 pub fn import_path<E>(path: &Path, sink: &mut Sink<'_, E>, progress: &mut dyn FnMut(&Path, u64)) -> Result<Root, Error<E>> {
     import_at(path, 0, sink, progress)
 }
@@ -154,9 +231,12 @@ fn import_at<E>(
     if found.is_file() {
         return import_file(path, sink, progress);
     }
+    if found.is_symlink() {
+        let target = fs::read_link(path).map_err(|e| Problem::io("read", path, &e))?;
+        return symlink(&utf8(path, target.into_os_string())?, Shape::default(), Meta::default(), sink);
+    }
     if !found.is_dir() {
-        let what = if found.is_symlink() { "a symbolic link" } else { "a special file" };
-        return Err(Problem::Unsupported { path: path.to_owned(), what }.into());
+        return Err(Problem::Unsupported { path: path.to_owned(), what: "a special file" }.into());
     }
     if depth >= MAX_DEPTH {
         return Err(Problem::TooMany { what: "folders within folders", limit: MAX_DEPTH as u64 }.into());
@@ -169,13 +249,13 @@ fn import_at<E>(
         blocks += root.blocks;
         entries.push((name, root.cid, root.dag_size));
     }
-    let dir = build_dir(entries, sink)?;
+    let dir = build_dir(entries, Shape::default(), Meta::default(), sink)?;
     Ok(Root { size, blocks: blocks + dir.blocks, ..dir })
 }
 
 fn import_file<E>(path: &Path, sink: &mut Sink<'_, E>, progress: &mut dyn FnMut(&Path, u64)) -> Result<Root, Error<E>> {
     let mut file = File::open(path).map_err(|e| Problem::io("open", path, &e))?;
-    let mut importer = FileImporter::new();
+    let mut importer = FileImporter::default();
     loop {
         let read = importer.read(&mut file, sink).map_err(Error::Source)?.map_err(|e| Problem::io("read", path, &e))?;
         if read == 0 {
@@ -190,10 +270,7 @@ fn names(path: &Path) -> Result<Vec<String>, Problem> {
     let failed = |e: std::io::Error| Problem::io("list", path, &e);
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        let name = name
-            .into_string()
-            .map_err(|name| Problem::BadName { name: path.join(&name).to_string_lossy().into_owned(), why: "it is not UTF-8" })?;
+        let name = utf8(path, entry.map_err(failed)?.file_name())?;
         check_name(&name)?;
         if names.len() >= super::MAX_DIR_ENTRIES {
             return Err(Problem::TooMany { what: "entries in a folder", limit: super::MAX_DIR_ENTRIES as u64 });
@@ -202,4 +279,9 @@ fn names(path: &Path) -> Result<Vec<String>, Problem> {
     }
     names.sort_unstable();
     Ok(names)
+}
+
+fn utf8(path: &Path, name: std::ffi::OsString) -> Result<String, Problem> {
+    let bad = |name| Problem::BadName { name: path.join(name).to_string_lossy().into_owned(), why: "it is not UTF-8" };
+    name.into_string().map_err(bad)
 }

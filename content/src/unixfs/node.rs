@@ -1,6 +1,6 @@
 //! One block of UnixFS, taken apart.
 
-use super::Problem;
+use super::{Meta, Problem};
 use crate::block::{DAG_PB, PbLink, PbNode, RAW};
 use bytes::Bytes;
 use cid::Cid;
@@ -19,6 +19,9 @@ pub(super) enum Kind {
     Symlink,
 }
 
+/// The longest target of a symbolic link, in bytes: what Linux takes.
+pub(super) const MAX_TARGET_BYTES: usize = 4095;
+
 /// A parsed block.
 pub(super) struct Node {
     pub kind: Kind,
@@ -30,9 +33,10 @@ pub(super) struct Node {
     pub block_sizes: Vec<u64>,
     pub links: Vec<PbLink>,
     pub fanout: u64,
+    pub meta: Meta,
 }
 
-/// unixfs.proto's `Data`; mode and mtime are passed over.
+/// unixfs.proto's `Data`.
 #[derive(Clone, PartialEq, prost::Message)]
 struct PbData {
     #[prost(int32, required, tag = "1")]
@@ -45,6 +49,27 @@ struct PbData {
     block_sizes: Vec<u64>,
     #[prost(uint64, optional, tag = "6")]
     fanout: Option<u64>,
+    #[prost(uint32, optional, tag = "7")]
+    mode: Option<u32>,
+    #[prost(message, optional, tag = "8")]
+    mtime: Option<PbTime>,
+}
+
+/// unixfs.proto's `UnixTime`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct PbTime {
+    #[prost(int64, required, tag = "1")]
+    seconds: i64,
+    #[prost(fixed32, optional, tag = "2")]
+    nanos: Option<u32>,
+}
+
+impl PbTime {
+    /// Seconds and nanoseconds; a time that makes no sense is none.
+    fn read(&self) -> Option<(i64, u32)> {
+        let nanos = self.nanos.unwrap_or(0);
+        (nanos < 1_000_000_000).then_some((self.seconds, nanos))
+    }
 }
 
 impl Node {
@@ -59,7 +84,7 @@ impl Node {
 
     fn file(data: Bytes) -> Node {
         let file_size = Some(data.len() as u64);
-        Node { kind: Kind::File, data, file_size, block_sizes: Vec::new(), links: Vec::new(), fanout: 0 }
+        Node { kind: Kind::File, data, file_size, block_sizes: Vec::new(), links: Vec::new(), fanout: 0, meta: Meta::default() }
     }
 
     fn parse_dag_pb(cid: &Cid, block: Bytes) -> Result<Node, Problem> {
@@ -74,14 +99,22 @@ impl Node {
             5 => Kind::Shard,
             other => return Err(Problem::malformed(cid, format!("UnixFS type {other} is not known"))),
         };
+        let meta = Meta { mode: data.mode.map(|mode| mode & Meta::MODE), mtime: data.mtime.and_then(|time| time.read()) };
         Ok(Node {
             kind,
+            meta,
             data: data.data.unwrap_or_default(),
             file_size: data.file_size,
             block_sizes: data.block_sizes,
             links: node.links,
             fanout: data.fanout.unwrap_or(0),
         })
+    }
+
+    /// Where a symbolic link leads, if this is one and it says so in UTF-8, without a NUL, in at most [`MAX_TARGET_BYTES`].
+    pub fn target(&self) -> Option<String> {
+        let data = (self.kind == Kind::Symlink && self.data.len() <= MAX_TARGET_BYTES).then_some(self.data.as_ref())?;
+        std::str::from_utf8(data).ok().filter(|target| !target.contains('\0')).map(str::to_owned)
     }
 
     /// Bytes of the file, as its root says.

@@ -1,7 +1,7 @@
 //! Folders: listing, resolving paths, walking all files.
 
 use super::node::{Kind, Node, target};
-use super::{Error, Get, MAX_DEPTH, Problem, check_name, fetch};
+use super::{Error, Get, MAX_DEPTH, Meta, Problem, check_name, fetch};
 use crate::block::RAW;
 use cid::Cid;
 use std::collections::HashSet;
@@ -10,6 +10,8 @@ use std::collections::HashSet;
 pub const MAX_DIR_ENTRIES: usize = 1 << 20;
 /// Levels of a sharded folder, at most; a 64-bit hash is used up after fewer.
 pub const MAX_SHARD_DEPTH: usize = 16;
+/// Blocks on the way of a path, at most, give or take the shards of one folder.
+const MAX_WAY_BLOCKS: usize = 65_536;
 /// The widest shard, as Kubo bounds it.
 const MAX_FANOUT: u64 = 1024;
 
@@ -35,17 +37,27 @@ pub struct Entry {
     pub size: u64,
     /// What it is.
     pub kind: EntryKind,
+    /// What is recorded of it.
+    pub meta: Meta,
+    /// Where a symbolic link leads, if that is UTF-8 of at most 4,095 bytes without a NUL. It may lead anywhere.
+    pub target: Option<String>,
 }
 
 /// What a path leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// Its CID.
     pub cid: Cid,
+    /// The blocks of folders on the way to it, from the root on: what somebody needs who checks the way.
+    pub way: Vec<Cid>,
     /// What it is.
     pub kind: EntryKind,
     /// As [`Entry::size`], but 0 for a folder.
     pub size: u64,
+    /// What is recorded of it.
+    pub meta: Meta,
+    /// As [`Entry::target`].
+    pub target: Option<String>,
 }
 
 /// A name and where it leads, before anything was loaded.
@@ -59,8 +71,7 @@ struct Link {
 pub fn list<E>(cid: &Cid, get: &mut Get<'_, E>) -> Result<Vec<Entry>, Error<E>> {
     let mut entries = Vec::new();
     for Link { name, cid, dag_size } in links(cid, get)? {
-        let (kind, size) = classify(&cid, dag_size, get)?;
-        entries.push(Entry { name, cid, size, kind });
+        entries.push(classify(name, cid, dag_size, get)?);
     }
     Ok(entries)
 }
@@ -70,9 +81,17 @@ pub fn list<E>(cid: &Cid, get: &mut Get<'_, E>) -> Result<Vec<Entry>, Error<E>> 
 /// Fails with [`Problem::NoEntry`] or [`Problem::NotADirectory`] where the path ends early.
 pub fn resolve<E>(root: &Cid, path: &str, get: &mut Get<'_, E>) -> Result<Resolved, Error<E>> {
     let mut cid = *root;
+    let mut way = Vec::new();
     for name in path.split('/').filter(|name| !name.is_empty()) {
         check_name(name)?;
-        let links = links(&cid, get)?;
+        if way.len() >= MAX_WAY_BLOCKS {
+            return Err(Problem::TooMany { what: "blocks on the way of a path", limit: MAX_WAY_BLOCKS as u64 }.into());
+        }
+        let links = links(&cid, &mut |cid: &Cid| {
+            let block = get(cid)?;
+            way.push(*cid);
+            Ok(block)
+        })?;
         let found = links.binary_search_by(|link| link.name.as_bytes().cmp(name.as_bytes()));
         let at = found.map_err(|_| Problem::NoEntry { cid, name: name.to_owned() })?;
         cid = links[at].cid;
@@ -83,7 +102,17 @@ pub fn resolve<E>(root: &Cid, path: &str, get: &mut Get<'_, E>) -> Result<Resolv
         Kind::Symlink => (EntryKind::Symlink, 0),
         Kind::Directory | Kind::Shard => (EntryKind::Directory, 0),
     };
-    Ok(Resolved { cid, kind, size })
+    Ok(Resolved { cid, way, kind, size, meta: node.meta, target: node.target() })
+}
+
+/// The blocks that a folder itself consists of: one, or its shards; the root first. Nothing of what is in it is loaded.
+pub fn folder_blocks<E>(cid: &Cid, get: &mut Get<'_, E>) -> Result<Vec<Cid>, Error<E>> {
+    let mut blocks = Vec::new();
+    links(cid, &mut |cid: &Cid| {
+        blocks.push(*cid);
+        get(cid)
+    })?;
+    Ok(blocks)
 }
 
 /// Visits every file under `root` with its path, CID and size (as [`Entry::size`]), sorted component by component. A `root` that is a file has
@@ -106,10 +135,10 @@ pub fn walk_files<E>(
             left = left.checked_sub(1).ok_or(Problem::TooMany { what: "files and folders", limit: most })?;
             match event {
                 Step::File { path, cid, dag_size } => {
-                    let (_, size) = classify(cid, dag_size, get)?;
+                    let size = classify(String::new(), *cid, dag_size, get)?.size;
                     visit(path, cid, size).map_err(Error::Source)
                 }
-                Step::Folder { .. } | Step::Symlink { .. } => Ok(()),
+                Step::Other => Ok(()),
             }
         },
         get,
@@ -117,16 +146,20 @@ pub fn walk_files<E>(
 }
 
 /// One thing on a walk.
-pub(super) enum Step<'a> {
-    File { path: &'a str, cid: &'a Cid, dag_size: u64 },
-    Folder { path: &'a str },
-    Symlink { path: &'a str },
+enum Step<'a> {
+    File {
+        path: &'a str,
+        cid: &'a Cid,
+        dag_size: u64,
+    },
+    /// A folder or a symbolic link.
+    Other,
 }
 
 type Visit<'a, E> = dyn FnMut(Step<'_>, &mut Get<'_, E>) -> Result<(), Error<E>> + 'a;
 
 /// Walks depth first, in order; a folder comes before what is in it.
-pub(super) fn walk<E>(
+fn walk<E>(
     cid: &Cid,
     dag_size: u64,
     path: &mut String,
@@ -143,8 +176,8 @@ pub(super) fn walk<E>(
     let node = Node::parse(cid, fetch(cid, get)?)?;
     match node.kind {
         Kind::File => return visit(Step::File { path, cid, dag_size }, get),
-        Kind::Symlink => return visit(Step::Symlink { path }, get),
-        Kind::Directory | Kind::Shard => visit(Step::Folder { path }, get)?,
+        Kind::Symlink => return visit(Step::Other, get),
+        Kind::Directory | Kind::Shard => visit(Step::Other, get)?,
     }
     for link in links_of(cid, &node, get)? {
         let length = path.len();
@@ -158,17 +191,18 @@ pub(super) fn walk<E>(
     Ok(())
 }
 
-/// What is behind a link, and its size. A raw block is known without loading it.
-fn classify<E>(cid: &Cid, dag_size: u64, get: &mut Get<'_, E>) -> Result<(EntryKind, u64), Error<E>> {
+/// What is behind a link. A raw block is known without loading it.
+fn classify<E>(name: String, cid: Cid, dag_size: u64, get: &mut Get<'_, E>) -> Result<Entry, Error<E>> {
     if cid.codec() == RAW {
-        return Ok((EntryKind::File, dag_size));
+        return Ok(Entry { name, cid, size: dag_size, kind: EntryKind::File, meta: Meta::default(), target: None });
     }
-    let node = Node::parse(cid, fetch(cid, get)?)?;
-    Ok(match node.kind {
+    let node = Node::parse(&cid, fetch(&cid, get)?)?;
+    let (kind, size) = match node.kind {
         Kind::File => (EntryKind::File, node.claimed_size()),
         Kind::Symlink => (EntryKind::Symlink, dag_size),
         Kind::Directory | Kind::Shard => (EntryKind::Directory, dag_size),
-    })
+    };
+    Ok(Entry { name, cid, size, kind, meta: node.meta, target: node.target() })
 }
 
 fn links<E>(cid: &Cid, get: &mut Get<'_, E>) -> Result<Vec<Link>, Error<E>> {

@@ -218,7 +218,7 @@ pub(super) async fn read_file(api: &super::Api, file: Cid, max: u64) -> Result<B
         return Err(Failure::Rejected { finding: format!("code is a file of at most {max} bytes") }.into());
     }
     let (chunks, mut read) = mpsc::channel(CHUNKS);
-    api.ports.content.send(ContentRequest::Read { file, chunks }).await.map_err(|_| ApiError::ending())?;
+    api.ports.content.send(ContentRequest::Read { file, part: None, chunks }).await.map_err(|_| ApiError::ending())?;
     let mut bytes = Vec::with_capacity(named.size as usize);
     while let Some(chunk) = read.recv().await {
         bytes.extend_from_slice(&chunk?);

@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::sync::Arc;
+use timerose_content::Pin;
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, WASM_COMMAND};
 use timerose_core::record;
@@ -17,7 +18,7 @@ use timerose_engines::{CODE_MAX, SCRIPT_MEMORY, SOURCE_MAX, script};
 use super::calls::{ask, parse_cid, read_file, show_function};
 use super::error::{ApiError, Body};
 use super::{Api, Shared};
-use crate::ports::{ContentRequest, EngineRequest};
+use crate::ports::{AddHow, ContentRequest, EngineRequest};
 
 /// The body of a deployment: the code's CID, the language that it is written in unless it is wasm, and the manifest but for
 /// it.
@@ -105,6 +106,9 @@ pub(super) async fn deploy(State(api): Shared, Body(body): Body<DeployBody>) -> 
         return Err(Failure::Rejected { finding: "a manifest of over 64 KiB".into() }.into());
     }
     let cid = ask(&api.ports.content, |answer| ContentRequest::Put { block, answer }).await?;
+    // What is here of it stays; its mounts may be large and lie elsewhere.
+    let pin = Pin { partial: true, name: function.about.name.clone(), ..Pin::recursive(cid) };
+    ask(&api.ports.content, |answer| ContentRequest::Pin { pin, answer }).await?;
     Ok(Json(show_function(&cid, &function)))
 }
 
@@ -151,6 +155,6 @@ async fn assemble(text: Bytes) -> Result<Bytes, ApiError> {
 /// Keeps a file here.
 async fn keep(api: &Api, bytes: Bytes) -> Result<Cid, ApiError> {
     let source = Box::new(Cursor::new(bytes));
-    let added = |answer| ContentRequest::Add { source, tar: false, spread: None, answer };
+    let added = |answer| ContentRequest::Add { source, how: AddHow::unpinned(), answer };
     Ok(ask(&api.ports.content, added).await?.cid)
 }

@@ -39,6 +39,12 @@ impl ApiError {
         ApiError { status: StatusCode::NOT_FOUND, body, retry_after_s: None }
     }
 
+    /// A path that names nothing.
+    pub fn no_entry(path: &str) -> ApiError {
+        let body = json!({"code": "NotFound", "message": format!("{path} names nothing"), "hint": "the folder above it is listed at its own address"});
+        ApiError { status: StatusCode::NOT_FOUND, body, retry_after_s: None }
+    }
+
     pub fn foreign_origin() -> ApiError {
         let failure = Failure::Denied {
             rule: "the API serves this host alone".into(),

@@ -31,9 +31,11 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
     (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Puts them on an answer.
+/// Puts them on an answer, where it does not say something else itself: what the gateway gives may do even less.
 pub(super) fn guard(headers: &mut HeaderMap) {
-    headers.extend(HEADERS);
+    for (name, value) in HEADERS {
+        headers.entry(name).or_insert(value);
+    }
 }
 
 /// `GET /`

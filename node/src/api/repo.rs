@@ -1,4 +1,4 @@
-//! The store: how much it holds, and whether it is whole.
+//! The store: how much it holds, whether it is whole, and letting go of what nothing needs.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,7 +7,9 @@ use futures::Stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
+use std::time::Duration;
 use timerose_content::blockstore::{Fault, Finding, Report};
+use timerose_content::gc::{self, Progress};
 use tokio::sync::mpsc;
 
 use super::Shared;
@@ -15,7 +17,7 @@ use super::calls::ask;
 use super::error::{ApiError, Body};
 use super::jobs::named;
 use crate::client::PROGRESS_QUEUE;
-use crate::ports::{ContentRequest, RepoNews};
+use crate::ports::{ContentRequest, GcNews, RepoNews};
 
 /// The body of a check.
 #[derive(Deserialize)]
@@ -44,6 +46,41 @@ pub(super) async fn verify(
             RepoNews::Progress { checked, blocks } => named("progress", &json!({"checked": checked, "blocks": blocks})),
             RepoNews::Ended(Ok(report)) => named("result", &show(&report)),
             RepoNews::Ended(Err(failure)) => named("error", ApiError::from(failure).body()),
+        };
+        Some((Ok(event), heard))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()))
+}
+
+/// The body of a collection.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GcBody {
+    /// Seconds for which blocks are spared after they were put or used.
+    #[serde(default = "grace")]
+    grace_s: u64,
+}
+
+fn grace() -> u64 {
+    gc::GRACE.as_secs()
+}
+
+/// `POST /v1/repo/gc`: events `progress`, then one `result` or `error`. Whoever stops reading ends it.
+pub(super) async fn gc(
+    State(api): Shared,
+    Body(body): Body<GcBody>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
+    let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
+    let request = ContentRequest::Gc { grace: Duration::from_secs(body.grace_s), news };
+    api.ports.content.send(request).await.map_err(|_| ApiError::ending())?;
+    let events = futures::stream::unfold(heard, |mut heard| async move {
+        let event = match heard.recv().await? {
+            GcNews::Progress(Progress::Marked(marked)) => named("progress", &json!({"marked": marked})),
+            GcNews::Progress(Progress::Swept { seen, removed }) => named("progress", &json!({"seen": seen, "removed": removed})),
+            GcNews::Ended(Ok(gc::Report { kept, removed, freed })) => {
+                named("result", &json!({"kept": kept, "removed": removed, "freed": freed}))
+            }
+            GcNews::Ended(Err(failure)) => named("error", ApiError::from(failure).body()),
         };
         Some((Ok(event), heard))
     });

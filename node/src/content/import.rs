@@ -11,13 +11,13 @@ use std::io::Read;
 use std::sync::mpsc as sync;
 use std::time::{Duration, Instant};
 use timerose_content::blockstore::BatchWriter;
-use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Root, unixfs};
+use timerose_content::{Block, Blockstore, Content, DirBuilder, FileImporter, Meta, Root, pin, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Request};
 use timerose_core::message::CIDS_MAX;
 
-use crate::ports::{Added, Copies, Requests, WorkSender};
+use crate::ports::{AddHow, Added, Requests, WorkSender};
 
 /// Bytes of blocks that are placed in one step.
 const PART_BYTES: usize = 8 << 20;
@@ -57,20 +57,15 @@ impl Imports {
     }
 
     /// Adds what `source` gives: one file, or the files of a tar archive. Blocks.
-    pub fn add(
-        &self,
-        content: &Content,
-        source: Box<dyn Read + Send>,
-        tar: bool,
-        spread: Option<Copies>,
-        work: &WorkSender,
-    ) -> Result<Added, Failure> {
+    pub fn add(&self, content: &Content, source: Box<dyn Read + Send>, how: AddHow, work: &WorkSender) -> Result<Added, Failure> {
+        // What it puts is spared from now on, until a pin holds it.
+        let _upload = content.upload();
         let request = self.requests.next();
         let (sender, placements) = sync::sync_channel(PLACEMENTS);
-        if spread.is_some() {
+        if how.spread.is_some() {
             self.waiting.lock().insert(request, sender);
         }
-        let spread_state = spread.map(|copies| Spread {
+        let spread = how.spread.map(|copies| Spread {
             store: content.store(),
             me: self.me,
             request,
@@ -85,10 +80,16 @@ impl Imports {
             placed: BTreeMap::new(),
             missing: 0,
         });
-        let sink = Sink { local: content.store().batch(), spread: spread_state };
-        let import = Import { sink, files: 0 };
-        let added = if tar { import.archive(source) } else { import.file(source) };
-        if spread.is_some() {
+        let sink = Sink { local: content.store().batch(), spread };
+        let import = Import { sink, how, files: 0 };
+        let added = if how.tar { import.archive(source) } else { import.file(source) };
+        let added = added.and_then(|added| {
+            if how.pin {
+                super::pins::pin_import(content, added.cid, how.spread.is_some())?;
+            }
+            Ok(added)
+        });
+        if how.spread.is_some() {
             self.waiting.lock().remove(&request);
             if added.is_err() {
                 // Whoever was asked to keep some of it need not go on.
@@ -102,43 +103,65 @@ impl Imports {
 /// One import under way.
 struct Import<'a> {
     sink: Sink<'a>,
+    how: AddHow,
     files: u64,
 }
 
 impl Import<'_> {
     fn file(mut self, mut source: Box<dyn Read + Send>) -> Result<Added, Failure> {
-        let root = self.import(&mut source)?;
+        let root = self.import(&mut source, self.how.meta)?;
         self.end(root)
     }
 
     fn archive(mut self, source: Box<dyn Read + Send>) -> Result<Added, Failure> {
-        let bad =
-            |why: &dyn std::fmt::Display| Failure::BadArgument { index: 0, wanted: "a tar archive".into(), got: why.to_string() };
-        let mut tree = DirBuilder::new();
+        let mut tree = DirBuilder::new(self.how.shape);
         let mut archive = tar::Archive::new(source);
-        for entry in archive.entries().map_err(|e| bad(&e))? {
-            let mut entry = entry.map_err(|e| bad(&e))?;
-            let path = entry.path().map_err(|e| bad(&e))?.to_string_lossy().into_owned();
+        for entry in archive.entries().map_err(bad)? {
+            let mut entry = entry.map_err(bad)?;
+            let path = text(&entry.path_bytes())?;
             let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+            let meta = self.meta(&mut entry)?;
             match entry.header().entry_type() {
                 tar::EntryType::Regular => {
-                    let root = self.import(&mut entry)?;
-                    tree.insert(&parts, root).map_err(|e| bad(&e))?;
+                    let root = self.import(&mut entry, meta)?;
+                    tree.insert(&parts, root).map_err(bad)?;
                 }
-                tar::EntryType::Directory => tree.insert_dir(&parts).map_err(|e| bad(&e))?,
-                other => return Err(bad(&format!("{path} is no file and no folder but {other:?}"))),
+                tar::EntryType::Symlink => {
+                    let target = text(&entry.link_name_bytes().ok_or_else(|| bad("a link that leads nowhere"))?)?;
+                    let root = unixfs::symlink(&target, self.how.shape, meta, &mut |block| self.sink.take_folder(block));
+                    tree.insert(&parts, root.map_err(of_tree)?).map_err(bad)?;
+                }
+                tar::EntryType::Directory => tree.insert_dir(&parts, meta).map_err(bad)?,
+                other => return Err(bad(format!("{path} is no file, folder or symbolic link but {other:?}"))),
             }
         }
         self.sink.begin_folders()?;
-        let root = tree.build(&mut |block| self.sink.take_folder(block)).map_err(|e| match e {
-            unixfs::Error::Source(failure) => failure,
-            unixfs::Error::UnixFs(why) => bad(&why),
-        })?;
+        let root = tree.build(&mut |block| self.sink.take_folder(block)).map_err(of_tree)?;
         self.end(root)
     }
 
-    fn import(&mut self, source: &mut dyn Read) -> Result<Root, Failure> {
-        let mut importer = FileImporter::new();
+    /// What is to be recorded of an entry, as far as that is asked for.
+    fn meta(&self, entry: &mut tar::Entry<'_, impl Read>) -> Result<Meta, Failure> {
+        let mut meta = Meta::default();
+        if self.how.keep_modes {
+            meta.mode = Some(entry.header().mode().map_err(bad)? & Meta::MODE);
+        }
+        if self.how.keep_mtimes {
+            let seconds = entry.header().mtime().map_err(bad)?;
+            meta.mtime = Some((i64::try_from(seconds).map_err(bad)?, 0));
+            // A more exact time, or one before 1970, comes in a PAX record.
+            for record in entry.pax_extensions().map_err(bad)?.into_iter().flatten() {
+                let record = record.map_err(bad)?;
+                if record.key_bytes() == b"mtime" {
+                    meta.mtime = Some(pax_time(record.value_bytes()).ok_or_else(|| bad("a time that is none"))?);
+                }
+            }
+        }
+        Ok(meta)
+    }
+
+    fn import(&mut self, source: &mut dyn Read, meta: Meta) -> Result<Root, Failure> {
+        let mut importer = FileImporter::new(self.how.shape, meta);
         self.sink.begin_file();
         let broken = |e: std::io::Error| Failure::NodeFailed { what: format!("the upload broke off: {e}") };
         while importer.read(source, &mut |block| self.sink.take(block))?.map_err(broken)? > 0 {}
@@ -149,6 +172,36 @@ impl Import<'_> {
     fn end(self, root: Root) -> Result<Added, Failure> {
         let (placed, missing) = self.sink.finish()?;
         Ok(Added { cid: root.cid, size: root.size, files: self.files, placed, missing })
+    }
+}
+
+fn bad(why: impl std::fmt::Display) -> Failure {
+    Failure::BadArgument { index: 0, wanted: "a tar archive".into(), got: why.to_string() }
+}
+
+fn of_tree(error: unixfs::Error<Failure>) -> Failure {
+    match error {
+        unixfs::Error::Source(failure) => failure,
+        unixfs::Error::UnixFs(why) => bad(why),
+    }
+}
+
+fn text(bytes: &[u8]) -> Result<String, Failure> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| bad(format!("{} is not UTF-8", String::from_utf8_lossy(bytes))))
+}
+
+/// Reads `-12.5`: seconds since 1970 with a fraction, rounded down to nanoseconds.
+fn pax_time(bytes: &[u8]) -> Option<(i64, u32)> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    let digits = fraction.bytes().all(|b| b.is_ascii_digit()).then(|| format!("{fraction:0<9}"))?;
+    let nanos: u32 = digits[..9].parse().ok()?;
+    // The fraction goes with the sign, and is counted from the second below.
+    if !whole.starts_with('-') || nanos == 0 {
+        Some((seconds, nanos))
+    } else {
+        Some((seconds.checked_sub(1)?, 1_000_000_000 - nanos))
     }
 }
 
@@ -283,6 +336,7 @@ impl Spread<'_> {
             if at == Some(self.me) {
                 let blocks = cids.iter().filter_map(|cid| self.waiting.get(cid)?.first()).map(|(block, _)| block.clone());
                 self.store.put_many(&blocks.collect::<Vec<_>>()).map_err(|e| super::of_store(&e))?;
+                pin::keep(self.store, &cids).map_err(|e| super::of_store(&e))?;
             }
             for cid in &cids {
                 self.has_a_place(cid);
@@ -316,6 +370,23 @@ impl Drop for Spread<'_> {
     fn drop(&mut self) {
         for (cid, blocks) in &self.waiting {
             blocks.iter().for_each(|_| self.store.unstage(&[*cid]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pax_time;
+
+    #[test]
+    fn times_of_an_archive_are_read_to_the_nanosecond_before_1970_too() {
+        assert_eq!(pax_time(b"12"), Some((12, 0)));
+        assert_eq!(pax_time(b"1700000000.5"), Some((1_700_000_000, 500_000_000)));
+        assert_eq!(pax_time(b"0.0000000019"), Some((0, 1)));
+        assert_eq!(pax_time(b"-1.25"), Some((-2, 750_000_000)));
+        assert_eq!(pax_time(b"-0.25"), Some((-1, 750_000_000)));
+        for bad in [&b""[..], b"x", b"1.x", b"1.-5", b"9223372036854775808"] {
+            assert_eq!(pax_time(bad), None);
         }
     }
 }

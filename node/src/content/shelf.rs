@@ -3,7 +3,7 @@
 use cid::Cid;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
-use timerose_content::{Content, ContentError, EntryKind, FileReader};
+use timerose_content::{Content, ContentError, EntryKind, FileReader, Hold};
 use timerose_core::failure::Failure;
 use timerose_engines::{Host, HostEntry};
 
@@ -73,5 +73,9 @@ impl Host for LocalShelf {
 impl Shelf for LocalShelf {
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure> {
         self.content.add_bytes_soon(bytes).map_err(of_content)
+    }
+
+    fn hold(&self, roots: &[Cid]) -> Hold {
+        self.content.hold(roots)
     }
 }

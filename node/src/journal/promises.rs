@@ -3,14 +3,20 @@
 //! What waits is written by one `write`, which is all that class *os* needs. If any of it is of class *disk*, one
 //! `fdatasync` follows at once; what comes during it is written and made safe together next.
 
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
+use timerose_content::gc::{GcError, Spare};
 use timerose_core::failure::Failure;
 use timerose_core::io::{Input, Output, Ticket};
-use timerose_core::promise::{Class, JournalEntry};
+use timerose_core::promise::{Asked, Class, Effect, JournalEntry, Key, Stage};
+use timerose_core::task::Arg;
 use tokio::sync::mpsc;
 
 use super::log::Log;
 use crate::config::StartError;
+use crate::ports::Needs;
 
 /// The most entries that are written together.
 const BATCH_MAX: usize = 256;
@@ -18,12 +24,61 @@ const BATCH_MAX: usize = 256;
 /// The log, open.
 pub(crate) struct Promises {
     log: Log,
+    roots: Roots,
+}
+
+/// The content that each promise needs.
+#[derive(Clone, Default)]
+struct Roots(Arc<Mutex<BTreeMap<Key, Vec<Spare>>>>);
+
+impl Roots {
+    fn note(&self, entry: &JournalEntry) {
+        let roots = needed(entry);
+        let mut all = self.0.lock();
+        if roots.is_empty() { drop(all.remove(&entry.key())) } else { drop(all.insert(entry.key(), roots)) }
+    }
+}
+
+impl Needs for Roots {
+    fn each(&self, spare: &mut dyn FnMut(Spare) -> Result<(), GcError>) -> Result<(), GcError> {
+        let all: Vec<Spare> = self.0.lock().values().flatten().copied().collect();
+        all.into_iter().try_for_each(spare)
+    }
+}
+
+/// What a promise needs: while it is open all that it works on, and then its result and receipt.
+fn needed(entry: &JournalEntry) -> Vec<Spare> {
+    match entry {
+        JournalEntry::Work(work) => match &work.stage {
+            Stage::Open(Asked::Call { task, .. }) => {
+                let args = task.args.iter().filter_map(|arg| if let Arg::Link(cid) = arg { Some(*cid) } else { None });
+                args.chain([task.function]).map(Spare::Below).collect()
+            }
+            Stage::Open(Asked::Job { spec, .. }) => vec![Spare::Below(spec.dataset), Spare::Below(spec.function)],
+            Stage::Ended { outcome: Ok(ending), .. } => {
+                vec![Spare::Below(ending.done.result), Spare::Block(ending.done.receipt)]
+            }
+            Stage::Ended { outcome: Err(_), .. } => Vec::new(),
+        },
+        JournalEntry::Effect(Effect { outcome: Some(Ok(done)), .. }) => {
+            vec![Spare::Below(done.result), Spare::Block(done.receipt)]
+        }
+        JournalEntry::Effect(_) | JournalEntry::Forgotten(_) => Vec::new(),
+    }
 }
 
 impl Promises {
     /// Opens or makes the log of a data folder, and gives what stands in it.
     pub fn open(dir: &Path) -> Result<(Promises, Vec<JournalEntry>), StartError> {
-        Log::open(dir).map(|(log, entries)| (Promises { log }, entries))
+        let (log, entries) = Log::open(dir)?;
+        let roots = Roots::default();
+        entries.iter().for_each(|entry| roots.note(entry));
+        Ok((Promises { log, roots }, entries))
+    }
+
+    /// What the garbage collection must spare for it.
+    pub fn needs(&self) -> Arc<dyn Needs> {
+        Arc::new(self.roots.clone())
     }
 
     /// Runs on a thread of its own until `outputs` closes.
@@ -55,6 +110,8 @@ impl Promises {
                 let _ = done.blocking_send(Input::Persisted { ticket, result: result.clone() });
             }
         };
+        // Before anybody hears that it stands.
+        persists().for_each(|(_, entry, _)| self.roots.note(entry));
         let written = self.log.append(persists().map(|(_, entry, _)| entry));
         tell(Class::Os, written.clone());
         if persists().any(|(_, _, class)| class == Class::Disk) {

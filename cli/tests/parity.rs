@@ -1,0 +1,237 @@
+//! The same content has the same CID at TimeRose, Kubo and Helia: the real ones are asked.
+//!
+//! `TIMEROSE_PEERS` names the folder that scripts/peers filled. Kubo's library makes CIDv0 alone; Helia makes both, and knows no symbolic links.
+
+#[path = "mesh/world.rs"]
+#[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
+mod world;
+
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, UNIX_EPOCH};
+use world::{Node, World};
+
+const CHUNK: usize = 256 * 1024;
+
+/// A real peer in a process of its own, which is told what to do by lines of JSON.
+struct Peer {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(command: &mut Command) -> Peer {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
+        let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let mut peer = Peer { child, stdin, stdout: BufReader::new(stdout) };
+        assert_eq!(peer.hear()["ready"], true);
+        peer
+    }
+
+    fn helia() -> Peer {
+        let peers = peers();
+        Peer::start(Command::new(peers.join("node_modules/.bin/node")).arg(peers.join("helia.mjs")))
+    }
+
+    fn kubo(world: &World) -> Peer {
+        let peers = peers();
+        let log = fs::File::create(world.path("kubo.log")).expect("a log");
+        Peer::start(Command::new(peers.join("venv/bin/python")).arg(peers.join("kubo.py")).arg(world.path("kubo")).stderr(log))
+    }
+
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("a line");
+        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
+    }
+
+    fn add(&mut self, path: &Path, more: &Value) -> String {
+        let mut told = json!({"do": "add", "path": path});
+        told.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        writeln!(self.stdin, "{told}").expect("told");
+        let answer = self.hear();
+        answer["cid"].as_str().unwrap_or_else(|| panic!("{}: {answer}", path.display())).to_string()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn peers() -> PathBuf {
+    let folder = std::env::var("TIMEROSE_PEERS").expect("TIMEROSE_PEERS names the folder that scripts/peers filled");
+    fs::canonicalize(folder).expect("the folder of the peers")
+}
+
+/// The CID that TimeRose gives.
+fn ours(world: &World, node: &Node, path: &Path, args: &[&str]) -> String {
+    let path = path.to_str().expect("UTF-8");
+    world.command(&node.dir, &[&["add", path], args].concat()).ok()
+}
+
+/// Bytes that are the same in every run and differ from chunk to chunk.
+fn content(size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size];
+    fastrand::Rng::with_seed(size as u64).fill(&mut bytes);
+    bytes
+}
+
+/// Files of every size at which the shape of their tree changes.
+fn files(world: &World) -> Vec<PathBuf> {
+    let sizes = [0, 1, 100, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 174 * CHUNK, 174 * CHUNK + 1];
+    sizes.into_iter().map(|size| world.write(&format!("files/{size}"), content(size))).collect()
+}
+
+/// Folders with odd names, empty ones, and deep ones.
+fn odd_folder(world: &World) -> PathBuf {
+    let names = [
+        "plain.txt",
+        "два слова",
+        "漢字.txt",
+        "مرحبا",
+        "e\u{301}",
+        "\u{e9}",
+        "👩‍👩‍👧",
+        "100% & more",
+        "quote\"'`",
+        "#?=&",
+        "-dash",
+        "new\nline",
+        "tab\t",
+        "CAPS",
+        "caps",
+        "..dots",
+        "a.",
+        "~",
+        "\u{202e}rtl",
+        "$HOME",
+        "<b>",
+    ];
+    for name in names {
+        world.write(&format!("odd/names/{name}"), name);
+    }
+    world.write(&format!("odd/names/{}", "long".repeat(63)), "a name of 252 bytes");
+    world.write(&format!("odd/{}/leaf", vec!["d"; 60].join("/")), "deep");
+    world.write("odd/empty file", "");
+    fs::create_dir(world.path("odd/empty folder")).expect("made");
+    world.write("odd/large", content(3 * CHUNK + 7));
+    world.path("odd")
+}
+
+/// A folder of so many entries, each with a name of 28 bytes.
+fn wide_folder(world: &World, entries: usize) -> PathBuf {
+    let folder = format!("wide-{entries}");
+    for number in 0..entries {
+        world.write(&format!("{folder}/an entry, number {number:010}."), format!("{}", number % 7));
+    }
+    world.path(&folder)
+}
+
+#[test]
+fn helia_gives_the_same_cids() {
+    let world = World::new();
+    let (node, mut helia) = (world.node("a", &[]), Peer::helia());
+    let mut paths = files(&world);
+    paths.push(odd_folder(&world));
+    for path in &paths {
+        for (args, told) in [
+            (&[][..], json!({})),
+            (&["--cid-version", "0"][..], json!({"version": 0})),
+            (&["--no-raw-leaves"], json!({"raw": false})),
+            (&["--cid-version", "0", "--raw-leaves"], json!({"version": 0, "raw": true})),
+        ] {
+            assert_eq!(ours(&world, &node, path, args), helia.add(path, &told), "{} {args:?}", path.display());
+        }
+    }
+    // Small chunks reach three levels of tree with little content.
+    for size in [0, 99, 100, 101, 174 * 100, 174 * 100 + 1, 174 * 174 * 100, 174 * 174 * 100 + 1] {
+        let path = world.write(&format!("small chunks/{size}"), content(size));
+        for version in [0, 1] {
+            let args = ["--chunker", "size-100", "--cid-version", &version.to_string()];
+            let told = json!({"version": version, "chunk": 100});
+            assert_eq!(ours(&world, &node, &path, &args), helia.add(&path, &told), "{size} bytes, version {version}");
+        }
+    }
+}
+
+#[test]
+fn helia_shards_folders_at_the_same_size_and_in_the_same_way() {
+    let world = World::new();
+    let (node, mut helia) = (world.node("a", &[]), Peer::helia());
+    // An entry counts its name and its CID: 28 + 36 bytes with version 1, of which 4,096 are 256 KiB.
+    for entries in [4095, 4096, 4097, 10_000] {
+        let path = wide_folder(&world, entries);
+        let cid = ours(&world, &node, &path, &[]);
+        assert_eq!(cid, helia.add(&path, &json!({})), "{entries} entries");
+        let listed = world.command(&node.dir, &["ls", &cid, "-o", "json"]).json();
+        assert_eq!(listed.as_array().map(Vec::len), Some(entries));
+    }
+    // 28 + 34 with version 0.
+    for entries in [4228, 4229] {
+        let path = wide_folder(&world, entries);
+        let cid = ours(&world, &node, &path, &["--cid-version", "0"]);
+        assert_eq!(cid, helia.add(&path, &json!({"version": 0})), "{entries} entries, version 0");
+    }
+}
+
+#[test]
+fn helia_records_permissions_and_times_in_the_same_way() {
+    let world = World::new();
+    let (node, mut helia) = (world.node("a", &[]), Peer::helia());
+    for (name, size, mode) in
+        [("noted/none", 0, 0o600), ("noted/small", 9, 0o751), ("noted/chunk", CHUNK, 0o400), ("noted/below/deep", 5, 0o640)]
+    {
+        let path = world.write(name, content(size));
+        let file = fs::File::open(&path).expect("opened");
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(1_600_000_000 + size as u64)).expect("set");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("set");
+    }
+    for folder in ["noted/below", "noted"] {
+        let path = world.path(folder);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o711)).expect("set");
+        fs::File::open(&path).and_then(|file| file.set_modified(UNIX_EPOCH + Duration::from_secs(7))).expect("set");
+    }
+    for name in ["noted", "noted/none", "noted/small", "noted/chunk", "noted/below/deep"] {
+        for version in [0, 1] {
+            let args = ["--preserve-mode", "--preserve-mtime", "--cid-version", &version.to_string()];
+            // As Kubo, TimeRose makes no raw leaves then. Helia takes them where they are to be had, and heads twice otherwise: so all files are
+            // of one chunk, of which both make the same.
+            let told = json!({"version": version, "raw": true, "keep": true});
+            assert_eq!(
+                ours(&world, &node, &world.path(name), &args),
+                helia.add(&world.path(name), &told),
+                "{name}, version {version}"
+            );
+        }
+    }
+}
+
+#[test]
+fn kubo_gives_the_same_cids() {
+    let world = World::new();
+    let (node, mut kubo) = (world.node("a", &[]), Peer::kubo(&world));
+    let mut paths = files(&world);
+    let odd = odd_folder(&world);
+    world.write("odd/names/back\\slash", "only Kubo takes it");
+    world.write("odd/names/ spaces ", "only Kubo takes it");
+    for (target, link) in
+        [("names/plain.txt", "link"), ("../..", "out"), ("/etc/passwd", "names/absolute"), ("nowhere at all", "d/ё")]
+    {
+        symlink(target, odd.join(link)).expect("linked");
+    }
+    paths.push(odd);
+    // This Kubo shards from 256 KiB on, later ones and Helia beyond it: at exactly that size they differ.
+    paths.extend([4227, 4229, 10_000].map(|entries| wide_folder(&world, entries)));
+    for path in &paths {
+        let cid = ours(&world, &node, path, &["--cid-version", "0"]);
+        assert_eq!(cid, kubo.add(path, &json!({})), "{}", path.display());
+    }
+}

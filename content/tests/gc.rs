@@ -1,0 +1,284 @@
+//! The garbage collection against a model: nothing that is reachable is ever lost, and all that is not goes.
+
+use cid::Cid;
+use ipld_core::ipld::Ipld;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use timerose_content::gc::{GcError, Progress, Report, Spare};
+use timerose_content::pin::{self, Mode};
+use timerose_content::{Block, Content, ContentError, DAG_CBOR, Pin, RAW};
+
+const NONE: Duration = Duration::ZERO;
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("failed with seed {}\n", self.0));
+        }
+    }
+}
+
+/// A node without a network, in a folder that can be opened again.
+fn open(dir: &std::path::Path) -> (Content, tokio::runtime::Runtime) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (content, _) = Content::open(dir, runtime.handle()).unwrap();
+    (content, runtime)
+}
+
+fn gc(content: &Content, grace: Duration) -> Result<Report, GcError> {
+    content.collect_garbage(grace, &mut |_| Ok(()), &mut |_| true)
+}
+
+fn leaf(bytes: impl Into<Vec<u8>>) -> Block {
+    Block::encode(RAW, bytes.into()).unwrap()
+}
+
+fn node(number: u64, links: &[Cid]) -> Block {
+    let links = links.iter().map(|cid| Ipld::Link(*cid)).collect();
+    let data = serde_ipld_dagcbor::to_vec(&Ipld::List(vec![Ipld::Integer(number.into()), Ipld::List(links)])).unwrap();
+    Block::encode(DAG_CBOR, data).unwrap()
+}
+
+/// What is below each block, as the test made it.
+#[derive(Default)]
+struct Model {
+    blocks: BTreeMap<Cid, Vec<Cid>>,
+    pins: BTreeMap<Cid, Mode>,
+}
+
+impl Model {
+    fn reach(&self, root: Cid, found: &mut BTreeSet<Cid>) {
+        if found.insert(root) {
+            self.blocks[&root].iter().for_each(|below| self.reach(*below, found));
+        }
+    }
+
+    fn pinned(&self) -> BTreeSet<Cid> {
+        let mut found = BTreeSet::new();
+        for (cid, mode) in &self.pins {
+            if *mode == Mode::Recursive {
+                self.reach(*cid, &mut found);
+            }
+        }
+        found.extend(self.pins.keys());
+        found
+    }
+
+    /// Makes a DAG over new leaves and over blocks that were there before, some of which may be gone, and pins it or not.
+    fn grow(&mut self, content: &Content, rng: &mut fastrand::Rng, pinned: bool) {
+        let _upload = content.upload();
+        let mut made: Vec<(Cid, Vec<Cid>)> = Vec::new();
+        let mut all = Vec::new();
+        let old: Vec<Cid> = self.blocks.keys().copied().filter(|cid| cid.codec() == RAW).collect();
+        for number in 0..rng.usize(2..20) {
+            let (block, below) = match rng.u8(..4) {
+                0 => (leaf(rng.u64(..40).to_le_bytes()), vec![]),
+                1 => (leaf(vec![rng.u8(..8); 20_000]), vec![]),
+                2 if !old.is_empty() => {
+                    // Whoever links to what was there before has to say that he needs it.
+                    let known = *rng.choice(&old).unwrap();
+                    match content.block(&known) {
+                        Ok(data) => (Block::new(known, data).unwrap(), vec![]),
+                        Err(ContentError::Missing { .. }) => continue,
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+                _ => {
+                    let links: Vec<Cid> = (0..rng.usize(..4)).filter_map(|_| rng.choice(&made).map(|made| made.0)).collect();
+                    (node(number as u64, &links), links)
+                }
+            };
+            made.push((*block.cid(), below));
+            all.push(block);
+            if rng.bool() {
+                content.store().put_many(&std::mem::take(&mut all)).unwrap();
+            }
+        }
+        let links: Vec<Cid> = made.iter().map(|(cid, _)| *cid).collect();
+        let root = node(rng.u64(..), &links);
+        made.push((*root.cid(), links));
+        all.push(root.clone());
+        if rng.bool() {
+            content.store().put_many(&all).unwrap()
+        } else {
+            content.store().put_soon(all).unwrap()
+        }
+        self.blocks.extend(made);
+        if pinned {
+            let mode = if rng.u8(..5) == 0 { Mode::Direct } else { Mode::Recursive };
+            content.pin(&Pin { mode, ..Pin::recursive(*root.cid()) }).unwrap();
+            self.pins.insert(*root.cid(), mode);
+        }
+    }
+}
+
+fn here(content: &Content) -> BTreeSet<cid::multihash::Multihash<64>> {
+    content.store().iter().map(|hash| hash.unwrap()).collect()
+}
+
+#[test]
+fn nothing_reachable_is_lost_and_all_else_goes() {
+    for seed in [1, fastrand::u64(..)] {
+        let _seed = Seed(seed);
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let (content, _runtime) = open(dir.path());
+        let mut model = Model::default();
+        for _ in 0..12 {
+            for _ in 0..rng.usize(..6) {
+                let pinned = rng.bool();
+                model.grow(&content, &mut rng, pinned);
+            }
+            let some: Vec<Cid> = model.pins.keys().copied().filter(|_| rng.u8(..4) == 0).collect();
+            for cid in some {
+                assert!(pin::remove(content.store(), &cid).unwrap().is_some());
+                model.pins.remove(&cid);
+            }
+            // A put_soon is on disk when a later put is.
+            content.store().put_many(&[leaf("the last")]).unwrap();
+            let before = content.store().stat().unwrap();
+            let report = gc(&content, NONE).unwrap();
+            let wanted: BTreeSet<_> = model.pinned().iter().map(|cid| *cid.hash()).collect();
+            assert_eq!(here(&content), wanted);
+            let after = content.store().stat().unwrap();
+            assert_eq!((report.kept, report.removed), (after.blocks, before.blocks - after.blocks));
+            assert_eq!(report.freed, before.bytes - after.bytes);
+            model.blocks.retain(|cid, _| wanted.contains(cid.hash()));
+            // A DAG of which a part went cannot be linked to as a whole any more.
+            model.blocks.values_mut().for_each(|below| below.retain(|cid| wanted.contains(cid.hash())));
+        }
+    }
+}
+
+#[test]
+fn what_is_put_and_pinned_while_collections_run_stays_whole() {
+    let seed = fastrand::u64(..);
+    let _seed = Seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open(dir.path());
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let collecting = scope.spawn(|| {
+            let mut removed = 0;
+            while !ended.load(Ordering::Relaxed) {
+                removed += gc(&content, NONE).unwrap().removed;
+            }
+            removed
+        });
+        let growing: Vec<_> = (0..3)
+            .map(|thread| {
+                let (content, ended) = (&content, &ended);
+                scope.spawn(move || {
+                    let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(thread));
+                    let mut model = Model::default();
+                    let stop = scopeguard(ended);
+                    for _ in 0..40 {
+                        let pinned = rng.bool();
+                        model.grow(content, &mut rng, pinned);
+                        for cid in model.pinned() {
+                            assert!(content.store().get(&cid).unwrap().is_some(), "{cid} is lost");
+                        }
+                    }
+                    std::mem::forget(stop);
+                })
+            })
+            .collect();
+        growing.into_iter().for_each(|thread| thread.join().unwrap());
+        ended.store(true, Ordering::Relaxed);
+        assert!(collecting.join().unwrap() > 0, "there was something to collect");
+    });
+}
+
+/// Ends the collector when a test fails, which would wait for it otherwise.
+fn scopeguard(ended: &AtomicBool) -> impl Drop {
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    Stop(ended)
+}
+
+#[test]
+fn young_blocks_are_spared_also_after_a_restart_and_when_they_came_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let block = leaf("young");
+    {
+        let (content, _runtime) = open(dir.path());
+        content.store().put_many(&[leaf("other"), block.clone()]).unwrap();
+        assert_eq!(gc(&content, HOUR).unwrap().removed, 0);
+    }
+    let (content, _runtime) = open(dir.path());
+    assert_eq!(gc(&content, HOUR).unwrap().removed, 0);
+    let upload = content.upload();
+    content.store().put_many(std::slice::from_ref(&block)).unwrap();
+    assert_eq!(gc(&content, NONE).unwrap(), Report { kept: 1, removed: 1, freed: 5 }, "an upload put it again");
+    drop(upload);
+    assert_eq!(gc(&content, NONE).unwrap().removed, 1);
+}
+
+#[test]
+fn roots_in_use_named_ones_and_blocks_for_others_are_spared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open(dir.path());
+    let below: Vec<Block> = (0..5u8).map(|n| leaf([n])).collect();
+    let nodes: Vec<Block> = below.iter().map(|leaf| node(7, &[*leaf.cid()])).collect();
+    content.store().put_many(&below).unwrap();
+    content.store().put_many(&nodes).unwrap();
+    let hold = content.hold(&[*nodes[0].cid()]);
+    pin::keep(content.store(), &[*nodes[1].cid()]).unwrap();
+    let report = content.collect_garbage(
+        NONE,
+        &mut |spare| {
+            spare(Spare::Below(*nodes[2].cid()))?;
+            spare(Spare::Block(*nodes[3].cid()))
+        },
+        &mut |_| true,
+    );
+    assert_eq!(report.unwrap().removed, 2 + 2);
+    let left: BTreeSet<Cid> =
+        [&nodes[0], &below[0], &nodes[1], &nodes[2], &below[2], &nodes[3]].iter().map(|b| *b.cid()).collect();
+    assert_eq!(here(&content), left.iter().map(|cid| *cid.hash()).collect());
+    drop(hold);
+    assert_eq!(gc(&content, HOUR).unwrap().removed, 0, "in use a moment ago, and young");
+    assert_eq!(gc(&content, NONE).unwrap().kept, 1, "what is kept for others");
+}
+
+#[test]
+fn a_pinned_dag_with_a_hole_stops_the_collection_unless_it_is_known_to_lie_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open(dir.path());
+    let deep = leaf("deep");
+    let middle = node(1, &[*deep.cid()]);
+    let root = node(2, &[*middle.cid()]);
+    content.store().put_many(&[deep.clone(), middle.clone(), root.clone()]).unwrap();
+    let pin = Pin::recursive(*root.cid());
+    content.pin(&pin).unwrap();
+    content.store().delete_many(&[*middle.cid()]).unwrap();
+    assert_eq!(gc(&content, NONE), Err(GcError::Incomplete { pin: *root.cid(), missing: *middle.cid() }));
+    assert!(content.store().has(deep.cid()).unwrap(), "it may yet be needed");
+    assert_eq!(content.pin(&pin), Err(ContentError::Missing { cid: *middle.cid() }));
+    content.pin(&Pin { partial: true, ..pin }).unwrap();
+    assert_eq!(gc(&content, NONE).unwrap(), Report { kept: 1, removed: 1, freed: 4 });
+}
+
+#[test]
+fn one_collection_runs_at_a_time_and_can_be_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open(dir.path());
+    content.store().put_many(&(0..600u32).map(|n| leaf(n.to_le_bytes())).collect::<Vec<_>>()).unwrap();
+    let mut told = Vec::new();
+    let stopped = content.collect_garbage(NONE, &mut |_| Ok(()), &mut |progress| {
+        told.push(progress);
+        assert_eq!(gc(&content, NONE), Err(GcError::Running));
+        false
+    });
+    assert_eq!(stopped, Err(GcError::Stopped));
+    assert_eq!(told, [Progress::Swept { seen: 256, removed: 256 }]);
+    assert_eq!(gc(&content, NONE).unwrap().removed, 600 - 256);
+}

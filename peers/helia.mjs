@@ -1,0 +1,135 @@
+// A real Helia on loopback for tests, told what to do by lines of JSON.
+//
+// A line on stdin is {"do": NAME, …}; each is answered by one line {"did": NAME, …} or {"did": NAME, "error": TEXT}, in
+// order. The first line on stdout is {"ready": true, "peer": ID, "addrs": […]}. Messages of topics come as
+// {"topic": T, "from": ID, "hex": BYTES} at any time. The process ends with its stdin.
+
+import { createHash } from 'node:crypto'
+import { readdir, readFile, stat } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { createInterface } from 'node:readline'
+
+import { withBitswap } from '@helia/bitswap'
+import { withLibp2pLight } from '@helia/libp2p'
+import { unixfs } from '@helia/unixfs'
+import { gossipsub } from '@libp2p/gossipsub'
+import { identify } from '@libp2p/identify'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { noise } from '@libp2p/noise'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
+import { createHeliaLight } from 'helia'
+import { fixedSize } from 'ipfs-unixfs-importer/chunker'
+import { balanced } from 'ipfs-unixfs-importer/layout'
+import { CID } from 'multiformats/cid'
+
+// How long any one thing may take.
+const PATIENCE_MS = 60_000
+
+const tell = (answer) => process.stdout.write(JSON.stringify(answer) + '\n')
+
+const libp2p = {
+  addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
+  transports: [tcp()],
+  connectionEncrypters: [noise()],
+  streamMuxers: [yamux()],
+  services: {
+    identify: identify(),
+    ping: ping(),
+    // Peers of tests live on loopback, which the usual mapper takes out.
+    dht: kadDHT({ protocol: '/ipfs/lan/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper }),
+    pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictSign' })
+  }
+}
+const helia = withBitswap(withLibp2pLight(createHeliaLight(), libp2p))
+await helia.start()
+const node = helia.libp2p
+const { pubsub } = node.services
+const files = unixfs(helia)
+
+pubsub.addEventListener('message', ({ detail }) => {
+  tell({ topic: detail.topic, from: detail.from?.toString(), hex: Buffer.from(detail.data).toString('hex') })
+})
+
+// The importer's settings under which `ipfs add` and TimeRose make the same CIDs.
+const asKubo = ({ version = 1, raw = version === 1, chunk = 262_144 }) => ({
+  cidVersion: version,
+  rawLeaves: raw,
+  reduceSingleLeafToSelf: true,
+  chunker: fixedSize({ chunkSize: chunk }),
+  layout: balanced({ maxChildrenPerNode: 174 }),
+  wrapWithDirectory: false
+})
+
+// What the importer is given of a file or a folder and all below it; `keep` says whether with modes and times.
+async function * candidates (path, name, keep) {
+  const { mode, mtimeMs, isFile } = await stat(path).then((found) => ({ ...found, isFile: found.isFile() }))
+  const mtime = { secs: BigInt(Math.floor(mtimeMs / 1000)) }
+  const kept = keep ? { mode: mode & 0o7777, mtime } : {}
+  if (isFile) {
+    yield { path: name, content: await readFile(path), ...kept }
+    return
+  }
+  yield { path: name, ...kept }
+  for (const entry of await readdir(path)) {
+    yield * candidates(join(path, entry), `${name}/${entry}`, keep)
+  }
+}
+
+const commands = {
+  connect: async ({ addr }) => {
+    await node.dial(multiaddr(addr), { signal: AbortSignal.timeout(PATIENCE_MS) })
+    return {}
+  },
+  peers: async () => ({ peers: node.getPeers().map(String) }),
+  add: async ({ path, keep = false, ...options }) => {
+    let cid
+    // The root comes last.
+    for await (const added of files.addAll(candidates(path, basename(path), keep), asKubo(options))) {
+      cid = added.cid
+    }
+    return { cid: cid.toString() }
+  },
+  cat: async ({ cid }) => {
+    const hash = createHash('sha256')
+    let size = 0
+    for await (const part of files.cat(CID.parse(cid), { signal: AbortSignal.timeout(PATIENCE_MS) })) {
+      hash.update(part)
+      size += part.length
+    }
+    return { size, sha256: hash.digest('hex') }
+  },
+  provide: async ({ cid }) => {
+    await node.contentRouting.provide(CID.parse(cid), { signal: AbortSignal.timeout(PATIENCE_MS) })
+    return {}
+  },
+  find: async ({ cid }) => {
+    const providers = new Set()
+    for await (const provider of node.contentRouting.findProviders(CID.parse(cid), { signal: AbortSignal.timeout(5_000) })) {
+      providers.add(provider.id.toString())
+    }
+    return { providers: [...providers] }
+  },
+  subscribe: async ({ topic }) => {
+    pubsub.subscribe(topic)
+    return {}
+  },
+  subscribers: async ({ topic }) => ({ peers: pubsub.getSubscribers(topic).map(String) }),
+  publish: async ({ topic, hex }) => {
+    const { recipients } = await pubsub.publish(topic, Buffer.from(hex, 'hex'))
+    return { recipients: recipients.map(String) }
+  }
+}
+
+tell({ ready: true, peer: node.peerId.toString(), addrs: node.getMultiaddrs().map(String) })
+for await (const line of createInterface({ input: process.stdin })) {
+  const { do: name, ...given } = JSON.parse(line)
+  try {
+    tell({ did: name, ...await commands[name](given) })
+  } catch (error) {
+    tell({ did: name, error: String(error) })
+  }
+}
+process.exit(0)
