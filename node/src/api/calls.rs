@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::error::{ApiError, Body};
 use super::{Api, Shared};
-use crate::ports::{CHUNKS, ContentRequest, NamedKind};
+use crate::ports::{AddHow, CHUNKS, ContentRequest, NamedKind};
 use crate::shown::show_usage;
 
 /// The body of a call.
@@ -139,8 +139,8 @@ async fn name_by_cid(api: &Api, task: &mut Task) -> Result<(), ApiError> {
     for arg in &mut task.args {
         if let Arg::Inline(bytes) = arg {
             let source = Box::new(std::io::Cursor::new(std::mem::take(bytes)));
-            let added =
-                ask(&api.ports.content, |answer| ContentRequest::Add { source, tar: false, spread: None, answer }).await?;
+            let how = AddHow::unpinned();
+            let added = ask(&api.ports.content, |answer| ContentRequest::Add { source, how, answer }).await?;
             *arg = Arg::Link(added.cid);
         }
     }
