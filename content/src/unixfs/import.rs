@@ -77,7 +77,7 @@ impl FileImporter {
     /// Appends bytes; the blocks that become complete go to the sink.
     pub fn push<E>(&mut self, mut bytes: &[u8], sink: &mut Sink<'_, E>) -> Result<(), E> {
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(self.room()));
+            let (now, later) = bytes.split_at(bytes.len().min(self.room(bytes.len())));
             self.buffer.extend_from_slice(now);
             self.filled(now.len(), sink)?;
             bytes = later;
@@ -88,7 +88,7 @@ impl FileImporter {
     /// Appends what `source` gives until a chunk is full or the source ends, and says how many bytes that were; 0: it has ended. The outer
     /// error is the sink's, the inner one the source's.
     pub fn read<E>(&mut self, source: &mut dyn Read, sink: &mut Sink<'_, E>) -> Result<io::Result<usize>, E> {
-        let room = self.room();
+        let room = self.room(usize::MAX);
         let read = source.take(room as u64).read_to_end(&mut self.buffer);
         if let Ok(read) = read {
             self.filled(read, sink)?;
@@ -118,10 +118,11 @@ impl FileImporter {
     }
 
     /// Bytes that the present chunk has room for; makes a buffer for it if it has none.
-    fn room(&mut self) -> usize {
+    fn room(&mut self, coming: usize) -> usize {
         if self.buffer.capacity() == 0 {
-            let align = if self.shape.chunk_bytes > MAX_SMALL_BYTES { ALIGN } else { 1 };
-            self.buffer.reserve_exact(self.shape.chunk_bytes + align);
+            // A small file takes no more memory than it has: its block may wait for the disk in company of many.
+            let align = if coming >= self.shape.chunk_bytes && self.shape.chunk_bytes > MAX_SMALL_BYTES { ALIGN } else { 1 };
+            self.buffer.reserve_exact(self.shape.chunk_bytes.min(coming) + align);
             // An allocator that does not tell where it is costs the store a copy.
             self.start = self.buffer.as_ptr().align_offset(align).min(align - 1);
             self.buffer.resize(self.start, 0);
