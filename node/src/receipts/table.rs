@@ -24,7 +24,7 @@ const OTHERS: TableDefinition<u128, u64> = TableDefinition::new("others");
 /// Bytes of proofs that are kept, commonly of 1 KiB each; beyond, the oldest are forgotten.
 const BYTES_MAX: u64 = 256 << 20;
 /// Pages of the file that are kept in memory, in bytes: by default they would be a gigabyte.
-const CACHE_BYTES: usize = 32 << 20;
+const CACHE_BYTES: usize = 16 << 20;
 
 /// What a receipt is found under: half of the CID's hash, which is enough to find it; what is found says itself whether it
 /// is meant.
