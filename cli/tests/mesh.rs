@@ -60,7 +60,12 @@ fn a_node_that_never_saw_code_or_data_runs_both_by_cid() {
         let receipt = world.command(&node.dir, &["receipt", result, "-o", "json"]).json();
         assert_eq!(receipt["executor"], Value::String(b.id()));
         assert_eq!(receipt["args"][0]["cid"], Value::String(cid.clone()));
-        assert_eq!(receipt["receipt"], anew["receipt"], "the latest");
+        // A caller that keeps receipts for others may have been told of the first run, and not of the second yet.
+        let right = [&answer["receipt"], &anew["receipt"]];
+        assert!(
+            right.contains(&&receipt["receipt"]) && (node.id() == a.id() || receipt["receipt"] == anew["receipt"]),
+            "{receipt}"
+        );
     }
 }
 
