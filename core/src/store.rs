@@ -58,7 +58,8 @@ pub struct Store {
     timers: Timers,
     next: u64,
     next_group: u64,
-    fetching: usize,
+    /// What is being fetched for others: whose batch.
+    fetching: BTreeSet<(NodeId, u64)>,
     questions: usize,
 }
 
@@ -66,7 +67,7 @@ impl Store {
     /// `epoch` keeps the batch numbers of two lives of a node apart.
     pub fn new(epoch: u64) -> Store {
         let (batches, groups, timers) = (BTreeMap::new(), BTreeMap::new(), Timers::default());
-        Store { batches, groups, timers, next: epoch << 20, next_group: 0, fetching: 0, questions: 0 }
+        Store { batches, groups, timers, next: epoch << 20, next_group: 0, fetching: BTreeSet::new(), questions: 0 }
     }
 
     /// What is under way, by table: all zero when nothing is being placed, fetched or looked up.
@@ -75,7 +76,7 @@ impl Store {
             ("batches", self.batches.len()),
             ("batch groups", self.groups.len()),
             ("batch timers", usize::from(self.timers.next().is_some())),
-            ("batches fetched", self.fetching),
+            ("batches fetched", self.fetching.len()),
             ("questions", self.questions),
         ]
     }
@@ -220,7 +221,7 @@ impl Store {
                 rule: "blocks are kept for trusted keys, by stores".into(),
                 missing: "trust, or the role store".into(),
             })
-        } else if self.fetching >= HOLDS_MAX {
+        } else if self.fetching.len() >= HOLDS_MAX {
             Some(Failure::Overloaded { retry_after_ms: 1000 })
         } else {
             None
@@ -228,14 +229,17 @@ impl Store {
         if let Some(failure) = refusal {
             return out.push(Output::Send { to: from, message: Message::Kept { batch, kept: Err(failure) } });
         }
-        self.fetching += 1;
+        // A batch that comes a second time is on its way already.
+        if !self.fetching.insert((from, batch)) {
+            return;
+        }
         let ticket = Ticket::Hold(from, batch);
         out.push(Output::Fetch { ticket, roots: cids, recursive: false, durable: true, hints: [from].into() });
     }
 
     /// The blocks of a peer's batch are durable here, or could not be had.
     pub fn held(&mut self, from: NodeId, batch: u64, fetched: Result<u64, Failure>, out: &mut Vec<Output>) {
-        self.fetching = self.fetching.saturating_sub(1);
+        self.fetching.remove(&(from, batch));
         out.push(Output::Send { to: from, message: Message::Kept { batch, kept: fetched.map(|_| ()) } });
     }
 
