@@ -16,6 +16,7 @@ use crate::membership::Membership;
 use crate::memo::takes_part;
 use crate::message::{HINTS_MAX, Message, Nack};
 use crate::placement::Candidate;
+use crate::span::{CallSeen, Context, EVENTS_MAX, Step};
 use crate::task::{Done, Task};
 
 /// Losses (a dead executor, silence) before a call fails.
@@ -65,6 +66,8 @@ pub struct Call {
     pub new: Option<Cid>,
     /// How it has to travel, if that matters.
     pub via: Option<Via>,
+    /// The trace that it is part of.
+    pub trace: Option<Context>,
 }
 
 /// Whose calls share a turn: while calls wait for an executor, each client has its turn, however many calls it has.
@@ -85,6 +88,8 @@ pub struct Settled {
     pub origin: Origin,
     /// How.
     pub result: Result<Answer, Failure>,
+    /// What is told of it to whoever traces it; the end is for whoever takes it.
+    pub seen: Option<CallSeen>,
 }
 
 /// How far a call is.
@@ -158,6 +163,8 @@ pub(crate) struct State {
     pub last: Option<Failure>,
     /// The memo key, once it is known and others may join.
     pub key: Option<Cid>,
+    /// What happened to it on its way, if it is traced.
+    pub steps: Vec<(Instant, Step)>,
 }
 
 impl State {
@@ -175,6 +182,7 @@ impl State {
             refused: BTreeMap::new(),
             last: None,
             key: None,
+            steps: Vec::new(),
         }
     }
 
@@ -183,17 +191,52 @@ impl State {
         matches!(self.call.origin, Origin::Request(_)) && self.call.memo && takes_part(function, &self.call.task)
     }
 
+    /// Notes a step of a call that is traced.
+    pub fn note(&mut self, now: Instant, step: Step) {
+        if self.call.trace.is_some() && self.steps.len() < EVENTS_MAX {
+            self.steps.push((now, step));
+        }
+    }
+
+    /// An executor refused.
+    pub fn refuse(&mut self, now: Instant, node: NodeId, reason: &Nack) {
+        let why = match reason {
+            Nack::Busy { .. } => "busy",
+            Nack::Denied => "denied",
+            Nack::Unsuitable => "unsuitable",
+        };
+        self.note(now, Step::Refused(node, why));
+    }
+
+    /// An executor took it.
+    pub fn grant(&mut self, now: Instant, node: NodeId, lease: u64) {
+        if matches!(self.phase, Phase::Claimed { .. }) {
+            self.note(now, Step::Granted(node));
+        }
+        self.phase = Phase::Granted { node, lease, heard: now };
+    }
+
+    /// It has ended.
+    pub fn settled(self, result: Result<Answer, Failure>) -> Settled {
+        let State { call, submitted: begun, steps, .. } = self;
+        let outcome = result.as_ref().map(|a| (a.executor, a.done.task, a.done.reused)).map_err(Failure::code);
+        let Task { function, entry, .. } = call.task;
+        let seen = call.trace.map(|context| CallSeen { context, function, entry, begun, ended: begun, steps, outcome });
+        Settled { origin: call.origin, result, seen }
+    }
+
     /// The claim of a call for `node`.
-    pub fn claim(&self, now: Instant, lease: u64, node: NodeId, me: NodeId) -> Message {
+    pub fn claim(&mut self, now: Instant, lease: u64, node: NodeId, me: NodeId) -> Message {
         let mut hints: Vec<NodeId> = self.call.held.iter().flatten().map(|(h, _)| *h).filter(|h| *h != node).collect();
         hints.truncate(HINTS_MAX - 1);
         if node != me && !hints.contains(&me) {
             hints.push(me);
         }
         let budget_ms = (self.call.deadline - now) / MILLISECOND;
-        let (task, memo) = (self.call.task.clone(), self.call.memo);
+        let (task, memo, trace) = (self.call.task.clone(), self.call.memo, self.call.trace);
+        self.note(now, Step::Claimed(node));
         let keep = matches!(self.call.origin, Origin::Job(..));
-        Message::Claim { lease, task, budget_ms, hints, memo, keep }
+        Message::Claim { lease, task, budget_ms, hints, memo, keep, trace }
     }
 
     /// The request that it is made for, and who works on it.
@@ -210,7 +253,8 @@ impl State {
     }
 
     /// Notes that an attempt came to nothing through no fault of the work. Gives the failure if that is the end.
-    pub fn lose(&mut self, failure: Failure) -> Result<(), Failure> {
+    pub fn lose(&mut self, now: Instant, failure: Failure) -> Result<(), Failure> {
+        self.note(now, Step::Lost(failure.code()));
         if let Phase::Claimed { node, .. } | Phase::Granted { node, .. } = self.phase {
             self.passed.insert(node);
         }

@@ -24,6 +24,7 @@ use crate::message::{Message, Nack};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
+use crate::span::{Context, Marks, Seen, WorkSeen};
 use crate::task::{Done, Outcome, Task, Usage};
 use crate::timers::Timers;
 use crate::turns::Turns;
@@ -69,13 +70,25 @@ struct Work {
     wanted: bool,
     /// For a run with effects: its TaskId, and when it was admitted, in milliseconds since 1970 UTC.
     effect: Option<(Cid, u64)>,
+    trace: Option<Context>,
+    marks: Marks,
 }
 
 impl Work {
-    fn start(&mut self, id: u64, function: Arc<Function>, spent: Usage, out: &mut Vec<Output>) {
+    fn start(&mut self, now: Instant, id: u64, function: Arc<Function>, spent: Usage, out: &mut Vec<Output>) {
+        self.marks.started = Some(now);
         self.stage = Stage::Running { function: function.clone() };
-        let (task, subject) = (self.task.clone(), self.from);
-        out.push(Output::Start { ticket: Ticket::Work(id), function, task, subject, spent });
+        let (task, subject, trace) = (self.task.clone(), self.from, self.trace);
+        out.push(Output::Start { ticket: Ticket::Work(id), function, task, subject, spent, trace });
+    }
+
+    /// Tells of it, if it is traced: it is answered.
+    fn tell(&self, now: Instant, outcome: &Outcome, out: &mut Vec<Output>) {
+        let Some(context) = self.trace else { return };
+        let (function, entry) = (self.task.function, self.task.entry.clone());
+        let outcome = outcome.as_ref().map(|done| (done.task, done.usage, done.reused)).map_err(Failure::code);
+        let (from, marks, ended) = (self.from, self.marks, now);
+        out.push(Output::Seen(Seen::Work(WorkSeen { context, from, function, entry, marks, ended, outcome })));
     }
 }
 
@@ -92,6 +105,8 @@ pub struct Claim {
     pub memo: bool,
     /// Whether the receipt is worth telling others of.
     pub keep: bool,
+    /// The trace that it is part of.
+    pub trace: Option<Context>,
 }
 
 /// The work that this node does.
@@ -162,7 +177,7 @@ impl Executor {
 
     /// A scheduler asks for work to be done.
     pub fn claim(&mut self, now: Instant, from: NodeId, lease: u64, claim: Claim, members: &Membership, out: &mut Vec<Output>) {
-        let Claim { task, budget_ms, hints, memo, keep } = claim;
+        let Claim { task, budget_ms, hints, memo, keep, trace } = claim;
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
@@ -174,8 +189,8 @@ impl Executor {
         let deadline = now + budget_ms.min(crate::function::TIMEOUT_MS_MAX) * MILLISECOND;
         let function = self.functions.get(&task.function).cloned();
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
-        let stage = Stage::Loading;
-        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
+        let (stage, heard, effect, marks) = (Stage::Loading, now, None, Marks { admitted: now, ..Marks::default() });
+        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard, wanted: true, effect, trace, marks };
         self.turns.enter(from, &work.task);
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
@@ -296,7 +311,7 @@ impl Executor {
         match (&work.stage, persisted) {
             (Stage::Intending { function, usage }, Ok(())) => {
                 let (function, usage) = (function.clone(), *usage);
-                work.start(id, function, usage, out);
+                work.start(now, id, function, usage, out);
             }
             (Stage::Intending { .. }, Err(failure)) => {
                 self.stand_down(id, out);
@@ -349,11 +364,13 @@ impl Executor {
         }
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
+            work.marks.waiting = Some(now);
             self.turns.wait(work.from, id);
             return self.start_waiting(now, members, out);
         }
         let hints = with(&work.hints, work.from);
         work.stage = Stage::Fetching { function, since: now };
+        work.marks.fetching = Some(now);
         out.push(Output::Fetch { ticket: Ticket::Work(id), roots, recursive: true, durable: false, hints });
     }
 
@@ -366,6 +383,7 @@ impl Executor {
             Ok(fetched) => {
                 let usage = Usage { fetch_us: now - since, fetched, ..Usage::default() };
                 work.stage = Stage::Waiting { function: function.clone(), usage };
+                work.marks.waiting = Some(now);
                 if self.ready.len() >= FUNCTIONS_MAX {
                     self.ready.pop_first();
                 }
@@ -398,7 +416,7 @@ impl Executor {
                 work.stage = Stage::Intending { function, usage };
                 self.effects.intend(id, at_ms, task, out);
             } else {
-                work.start(id, function, usage, out);
+                work.start(now, id, function, usage, out);
             }
             self.turns.start(from, id);
         }
@@ -410,6 +428,7 @@ impl Executor {
         let Some(work) = self.works.get_mut(&id) else { return };
         let Stage::Running { function } = &work.stage else { return };
         self.running = self.running.less(&function.demand());
+        work.marks.exited = Some(now);
         let run_us = exit.as_ref().map_or(0, |exit| exit.done.usage.run_us);
         match exit {
             _ if !work.wanted => {
@@ -465,6 +484,7 @@ impl Executor {
             self.effects.release(&task);
         }
         out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
+        work.tell(now, &outcome, out);
         work.stage = Stage::Done { outcome };
         // Outcomes are small and many are kept; tasks may be large.
         let (from, args) = (work.from, core::mem::take(&mut work.task.args));
@@ -528,9 +548,10 @@ impl Executor {
                     true => Failure::DeadlineExceeded { stage: stage.to_string() },
                     false => Failure::NodeFailed { what: "the lease was not renewed in time".to_string() },
                 };
-                let (to, lease) = (work.from, work.lease);
+                let (to, lease, outcome) = (work.from, work.lease, Err(failure));
+                work.tell(now, &outcome, out);
                 self.forget(id, out);
-                out.push(Output::Send { to, message: Message::Outcome { lease, outcome: Err(failure) } });
+                out.push(Output::Send { to, message: Message::Outcome { lease, outcome } });
             } else {
                 self.timers.set(id, work.deadline.min(work.heard + LEASE_SILENCE));
             }

@@ -19,6 +19,7 @@ use crate::message::Message;
 use crate::promise::{Asked, Class, Ending, JournalEntry};
 use crate::record::Verified;
 use crate::recorded;
+use crate::span::{Context, Question, Reply, Seen};
 pub use crate::statement::{Exit, Memo, Names, SIGNED_MAX, Sealed, Statement};
 use crate::task::{Done, Task, Usage};
 
@@ -51,7 +52,11 @@ pub enum Ticket {
     /// The ledger, for the end of work.
     End(u64),
     /// A search for receipts, of that number.
-    Trace(u64),
+    Search(u64),
+    /// An inquiry of this node's users, of that number.
+    Inquiry(u64),
+    /// A peer's inquiry of that number.
+    Inform(NodeId, u64),
 }
 
 /// What happened. It can be written down and read back, so that a node's decisions can be replayed.
@@ -83,9 +88,11 @@ pub enum Input {
         client: u64,
         /// How it has to travel; `None`: by a stream where one stands, by PubSub elsewhere.
         via: Option<Via>,
+        /// The trace that it is part of.
+        trace: Option<Context>,
     },
     /// A user asks for receipts.
-    Trace {
+    Search {
         /// Names the request.
         request: Request,
         /// What they are of: results, TaskIds, or receipts; at most [`crate::message::KEYS_MAX`].
@@ -105,6 +112,15 @@ pub enum Input {
         timeout_ms: u64,
         /// Whether results of equal tasks will do.
         memo: bool,
+        /// The trace that it is part of.
+        trace: Option<Context>,
+    },
+    /// A user asks what the nodes of the mesh saw.
+    Inquire {
+        /// Names the request.
+        request: Request,
+        /// Of what.
+        question: Question,
     },
     /// A user takes a request back, or is gone.
     Cancel {
@@ -260,6 +276,13 @@ pub enum Input {
         /// Whether the journal has the entry.
         result: Result<(), Failure>,
     },
+    /// Answer to [`Output::Inquire`].
+    Informed {
+        /// Who asked.
+        ticket: Ticket,
+        /// What was seen here.
+        reply: Reply,
+    },
     /// Answer to [`Output::Identify`].
     Identified {
         /// Who asked.
@@ -368,6 +391,8 @@ pub enum Output {
         subject: NodeId,
         /// What was spent on it before: the fetching.
         spent: Usage,
+        /// The trace that it is part of.
+        trace: Option<Context>,
     },
     /// Sign a receipt, together with those that are waiting.
     Sign {
@@ -418,11 +443,27 @@ pub enum Output {
         sealed: Vec<Vec<u8>>,
     },
     /// A search for receipts ended.
-    Traced {
+    Searched {
         /// Which.
         request: Request,
         /// For each CID that was asked for, a receipt of it; or why nothing was searched.
         found: Result<Vec<Option<Memo>>, Failure>,
+    },
+    /// Keep what was seen of something that is over.
+    Seen(Seen),
+    /// Say what was seen here.
+    Inquire {
+        /// Who asks.
+        ticket: Ticket,
+        /// Of what.
+        question: Question,
+    },
+    /// An inquiry ended.
+    Informed {
+        /// Which.
+        request: Request,
+        /// What each node told that knows of it; or why nobody was asked.
+        replies: Result<Vec<(NodeId, Reply)>, Failure>,
     },
     /// A call ended.
     Reply {

@@ -11,6 +11,7 @@ use serde_bytes::ByteBuf;
 use crate::failure::Failure;
 use crate::id::NodeId;
 use crate::record::{RecordError, from_cbor, to_cbor};
+use crate::span::{Context, Question, Reply};
 use crate::task::{Outcome, Task};
 
 /// The largest frame, in bytes.
@@ -61,6 +62,8 @@ pub enum Message {
         memo: bool,
         /// Whether the receipt is worth telling the members that win its memo key, however short the run.
         keep: bool,
+        /// The trace that it is part of.
+        trace: Option<Context>,
     },
     /// Executor: I will.
     Grant {
@@ -124,6 +127,20 @@ pub enum Message {
         query: u64,
         /// At most [`KEYS_MAX`].
         keys: Vec<Cid>,
+    },
+    /// What did you see of this? Answered by [`Message::Inform`].
+    Inquire {
+        /// Names the inquiry.
+        query: u64,
+        /// Of what.
+        question: Question,
+    },
+    /// This is what I saw.
+    Inform {
+        /// The inquiry.
+        query: u64,
+        /// The answer.
+        reply: Reply,
     },
     /// Fetch these blocks from me and keep them.
     Hold {
@@ -207,8 +224,9 @@ impl Message {
 
     /// Whether it answers another message.
     pub fn is_answer(&self) -> bool {
-        use Message::{Grant, Held, Kept, Nack, Outcome, Unknown};
-        matches!(self, Grant { .. } | Nack { .. } | Outcome { .. } | Unknown { .. } | Held { .. } | Kept { .. })
+        use Message::{Grant, Held, Inform, Kept, Nack, Outcome, Unknown};
+        let of_a_lease = matches!(self, Grant { .. } | Nack { .. } | Outcome { .. } | Unknown { .. });
+        of_a_lease || matches!(self, Held { .. } | Kept { .. } | Inform { .. })
     }
 
     /// Its encoding's length, in bytes, if it fits a letter on a PubSub topic. What does not has to name its content by
@@ -224,6 +242,8 @@ impl Message {
             Message::Claim { task, hints, .. } => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Message::Holds { cids, .. } | Message::Hold { cids, .. } => cids.len() <= CIDS_MAX,
             Message::Held { bits, sizes, .. } => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
+            Message::Inquire { question, .. } => question.is_bounded(),
+            Message::Inform { reply, .. } => reply.is_bounded(),
             _ => true,
         }
     }

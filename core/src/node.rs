@@ -9,6 +9,7 @@ use crate::channel::{Channel, Refusal};
 use crate::envelope::{Opened, Via};
 use crate::executor::{Claim, Executor};
 use crate::id::{Instant, MILLISECOND, NodeId, Now};
+use crate::inquiry::Inquiries;
 use crate::io::{Here, Input, Memo, Output, Ticket};
 use crate::ledger::{Begin, Ledger, is_own};
 use crate::membership::{Membership, NodeConfig};
@@ -16,9 +17,10 @@ use crate::memo::Memory;
 use crate::message::Message;
 use crate::promise::{Asked, JournalEntry};
 use crate::runner::{NewJob, Runner};
-use crate::scheduler::{Call, Client, Origin, Scheduler};
+use crate::scheduler::{Call, Client, Origin, Scheduler, Settled};
+use crate::search::{Searches, Unsigned};
+use crate::span::{CallSeen, Context, Seen};
 use crate::store::Store;
-use crate::trace::{Traces, Unsigned};
 use crate::view::{MemberView, View};
 
 /// The most turns that a node's messages to itself may take in one call of [`Node::handle`]: a call on one's own
@@ -36,7 +38,8 @@ pub struct Node {
     store: Store,
     memory: Memory,
     ledger: Ledger,
-    traces: Traces,
+    searches: Searches,
+    inquiries: Inquiries,
     unsigned: Unsigned,
     channel: Channel,
 }
@@ -54,7 +57,8 @@ impl Node {
             store: Store::new(epoch),
             memory: Memory::default(),
             ledger: Ledger::default(),
-            traces: Traces::new(1 << 63 | epoch << 20),
+            searches: Searches::new(1 << 63 | epoch << 20),
+            inquiries: Inquiries::new(3 << 62 | epoch << 20),
             unsigned: Unsigned::default(),
             channel: Channel::new(epoch),
         }
@@ -109,7 +113,8 @@ impl Node {
             self.runner.next_wakeup(),
             self.store.next_wakeup(),
             self.ledger.next_wakeup(),
-            self.traces.next_wakeup(),
+            self.searches.next_wakeup(),
+            self.inquiries.next_wakeup(),
             self.channel.next_wakeup(),
         ]
         .into_iter()
@@ -160,7 +165,7 @@ impl Node {
             .chain(jobs)
             .chain(store)
             .chain(self.ledger.residue())
-            .chain([self.memory.residue(), self.traces.residue(), self.unsigned.residue()])
+            .chain([self.memory.residue(), self.searches.residue(), self.inquiries.residue(), self.unsigned.residue()])
             .chain(self.channel.residue())
             .filter(|(_, count)| *count > 0)
             .collect()
@@ -176,23 +181,24 @@ impl Node {
         match input {
             Input::Tick => self.tick(now, out),
             Input::Restored { entries } => self.restored(now, entries, out),
-            Input::Submit { request, task, timeout_ms, memo, function, new, client, via } => {
+            Input::Submit { request, task, timeout_ms, memo, function, new, client, via, trace } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 let (origin, client) = (Origin::Request(request), Client::User(client));
                 let (target, held, bytes, again, via) = (None, None, 0, false, via.or_else(|| Via::of(&task)));
-                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via };
+                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via, trace };
                 self.scheduler.submit(clock, call, members, out);
             }
-            Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
+            Input::SubmitJob { request, job, spec, locality, timeout_ms, memo, trace } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
                 self.store.copy(job, members, out);
-                self.runner.submit(clock, NewJob { request, job, spec, locality, memo, deadline }, out);
+                self.runner.submit(clock, NewJob { request, job, spec, locality, memo, deadline, trace }, out);
             }
             Input::Cancel { request } => {
                 self.scheduler.cancel(Origin::Request(request), out);
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
-                self.traces.cancel(request);
+                self.searches.cancel(request);
+                self.inquiries.cancel(request);
                 self.ledger.leave(request);
             }
             Input::Accept { request, handle, asked, timeout_ms } => {
@@ -206,12 +212,13 @@ impl Node {
                     self.runner.cancel(stop, &mut self.scheduler, out);
                 }
             }
-            Input::Trace { request, of } => self.traces.begin(clock, request, of, out),
+            Input::Search { request, of } => self.searches.begin(clock, request, of, out),
+            Input::Inquire { request, question } => self.inquiries.begin(clock, request, question, out),
             Input::Place { request, files, copies } => self.store.place(clock, request, files, copies, members, out),
             Input::Message { from, message } => self.message(now, from, message, out),
             Input::Receipts { from, query: 0, receipts } => self.memory.told(from, receipts, members, out),
             Input::Receipts { from, query, receipts } => {
-                if !self.traces.there(from, query, &receipts, members, out) {
+                if !self.searches.there(from, query, &receipts, members, out) {
                     self.runner.told(clock, from, query, &receipts, members, out);
                 }
             }
@@ -269,6 +276,10 @@ impl Node {
             Input::Have { ticket: Ticket::Holds(from, query), here } => self.store.answer(from, query, here, out),
             Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
             Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
+            Input::Informed { ticket: Ticket::Inquiry(id), reply } => self.inquiries.here(clock, id, reply, members, out),
+            Input::Informed { ticket: Ticket::Inform(to, query), reply } => {
+                out.push(Output::Send { to, message: Message::Inform { query, reply } });
+            }
             Input::Recalled { ticket, keys, found } => self.recalled(clock, ticket, keys, found, out),
             Input::Persisted { ticket: Ticket::Accept(id), result } => self.ledger.accepted(now, id, result, out),
             Input::Persisted { ticket: Ticket::End(id), .. } => self.ledger.noted(now, id, out),
@@ -284,7 +295,7 @@ impl Node {
         let members = &self.members;
         match (ticket, keys.first().copied()) {
             (Ticket::JobMemo(query), _) => self.runner.recalled(now, query, keys, found, members, out),
-            (Ticket::Trace(query), _) => self.traces.here(now, query, found, members, out),
+            (Ticket::Search(query), _) => self.searches.here(now, query, found, members, out),
             (Ticket::Recall(from, query), _) => self.memory.answer(from, query, found, out),
             (Ticket::Call(id), Some(key)) => self.scheduler.recalled(now, id, key, found.pop().flatten(), members, out),
             (Ticket::Work(id), Some(key)) => self.executor.recalled(now, id, key, found.pop().flatten(), members, out),
@@ -295,8 +306,8 @@ impl Node {
     fn message(&mut self, now: Now, from: NodeId, message: Message, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &self.members);
         match message {
-            Message::Claim { lease, task, budget_ms, hints, memo, keep } => {
-                self.executor.claim(clock, from, lease, Claim { task, budget_ms, hints, memo, keep }, members, out);
+            Message::Claim { lease, task, budget_ms, hints, memo, keep, trace } => {
+                self.executor.claim(clock, from, lease, Claim { task, budget_ms, hints, memo, keep, trace }, members, out);
             }
             Message::Renew { lease } => self.executor.renew(clock, from, lease, out),
             Message::Settled { lease } | Message::Cancel { lease } => self.executor.drop_lease(from, lease, out),
@@ -313,6 +324,8 @@ impl Node {
                 }
             }
             Message::Recall { query, keys } => self.memory.asked(from, query, keys, members, out),
+            Message::Inquire { query, question } => Inquiries::asked(from, query, question, members, out),
+            Message::Inform { query, reply } => self.inquiries.there(from, query, reply, out),
             Message::Hold { batch, cids } => self.store.hold(from, batch, cids, members, out),
             Message::Kept { batch, kept } => self.store.kept(clock, from, batch, kept, members, out),
         }
@@ -355,7 +368,8 @@ impl Node {
         self.scheduler.gone(clock, peer, &self.members, out);
         self.runner.gone(clock, peer, out);
         self.store.gone(clock, peer, &self.members, out);
-        self.traces.gone(peer, out);
+        self.searches.gone(peer, out);
+        self.inquiries.gone(peer, out);
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -370,7 +384,8 @@ impl Node {
         self.scheduler.tick(clock, &self.members, out);
         self.runner.tick(clock, &mut self.scheduler, out);
         self.store.tick(clock, &self.members, out);
-        self.traces.tick(clock, out);
+        self.searches.tick(clock, out);
+        self.inquiries.tick(clock, out);
         self.ledger.tick(now, out);
     }
 
@@ -392,16 +407,18 @@ impl Node {
     fn begin(&mut self, now: Now, out: &mut Vec<Output>) {
         let clock = now.monotonic_us;
         for Begin { request, handle, asked, deadline, again } in self.ledger.begin(now, out) {
+            let trace = Some(Context::of(&handle));
             match asked {
                 Asked::Call { task, memo } => {
                     let (origin, client, target, held, bytes) = (Origin::Request(request), Client::Detached, None, None, 0);
                     let (function, new, via) = (None, None, Via::of(&task));
-                    let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via };
+                    let call =
+                        Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via, trace };
                     self.scheduler.submit(clock, call, &self.members, out);
                 }
                 Asked::Job { spec, locality, memo } => {
                     self.store.copy(handle, &self.members, out);
-                    let new = NewJob { request, job: handle, spec, locality, memo, deadline };
+                    let new = NewJob { request, job: handle, spec, locality, memo, deadline, trace };
                     self.runner.submit(clock, new, out);
                 }
             }
@@ -413,12 +430,13 @@ impl Node {
         let clock = now.monotonic_us;
         loop {
             self.begin(now, out);
-            for settled in self.scheduler.take_settled() {
-                match settled.origin {
-                    Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
+            for Settled { origin, result, seen } in self.scheduler.take_settled() {
+                out.extend(seen.map(|seen| Output::Seen(Seen::Call(CallSeen { ended: clock, ..seen }))));
+                match origin {
+                    Origin::Job(job, task) => self.runner.settled(clock, job, task, result, &mut self.scheduler, out),
                     Origin::Request(request) => match is_own(request) {
-                        true => self.ledger.call_ended(now, request, settled.result, out),
-                        false => out.push(Output::Reply { request, reply: settled.result }),
+                        true => self.ledger.call_ended(now, request, result, out),
+                        false => out.push(Output::Reply { request, reply: result }),
                     },
                 }
             }

@@ -12,6 +12,7 @@ use crate::io::Request;
 use crate::job::{File, JobArg, JobProgress, JobSpec, JobTask, Kind, expand};
 use crate::message::KEYS_MAX;
 use crate::scheduler::{Call, Client, Origin, WORK_PER_SLOT};
+use crate::span::Context;
 use crate::task::{Arg, Done, Task};
 
 /// Tasks that a small job may run again because their results were lost; a larger one as many as it has.
@@ -35,6 +36,8 @@ pub struct NewJob {
     pub memo: bool,
     /// Until when.
     pub deadline: Instant,
+    /// The trace that it is part of.
+    pub trace: Option<Context>,
 }
 
 /// How far a job is.
@@ -249,8 +252,8 @@ impl Job {
         let (task, bytes, held) = self.task(number);
         let (origin, memo) = (Origin::Job(id, number), self.new.memo && !self.fresh.contains(&number));
         let (function, target, held, client) = (Some(function), Some(node), Some(held), Client::Job(id));
-        let (deadline, again, new, via) = (self.new.deadline, false, None, None);
-        Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via }
+        let (deadline, again, new, via, trace) = (self.new.deadline, false, None, None, self.new.trace);
+        Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via, trace }
     }
 
     /// Takes a task's result; gives the job's, when that was the last.

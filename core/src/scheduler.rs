@@ -133,7 +133,7 @@ impl Scheduler {
             false => Err(self.pace.overloaded(self.calls.len(), members)),
         });
         if let Err(failure) = refusal {
-            return self.settled.push(Settled { origin: call.origin, result: Err(failure) });
+            return self.settled.push(State::new(call, now).settled(Err(failure)));
         }
         self.queue.begun(call.client, bytes);
         self.budget.deposit();
@@ -263,7 +263,7 @@ impl Scheduler {
     pub fn granted(&mut self, now: Instant, from: NodeId, lease: u64) {
         self.pace.heard(&from);
         let Some((id, state)) = self.by_lease(from, lease) else { return };
-        state.phase = Phase::Granted { node: from, lease, heard: now };
+        state.grant(now, from, lease);
         let wake = state.call.deadline.min(now + RENEW_EVERY);
         self.timers.set(id, wake);
     }
@@ -272,6 +272,7 @@ impl Scheduler {
     pub fn nacked(&mut self, now: Instant, from: NodeId, lease: u64, reason: Nack, members: &Membership, out: &mut Vec<Output>) {
         let Some((id, state)) = self.by_lease(from, lease) else { return };
         let mut pause = None;
+        state.refuse(now, from, &reason);
         match reason {
             Nack::Busy { retry_after_ms } => {
                 // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
@@ -282,9 +283,7 @@ impl Scheduler {
                 self.pace.rests(from, until);
                 self.await_the_busy(now);
             }
-            Nack::Denied | Nack::Unsuitable => {
-                state.refused.insert(from, reason);
-            }
+            Nack::Denied | Nack::Unsuitable => drop(state.refused.insert(from, reason)),
         }
         self.release(id);
         // A refusal frees no place: whoever waits goes on waiting.
@@ -528,7 +527,7 @@ impl Scheduler {
     /// An attempt came to nothing through no fault of the work.
     fn lost(&mut self, now: Instant, id: u64, failure: Failure, members: &Membership, out: &mut Vec<Output>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
-        if let Err(failure) = state.lose(failure) {
+        if let Err(failure) = state.lose(now, failure) {
             return self.settle(id, Err(failure), Some(out));
         }
         self.release(id);
@@ -579,7 +578,7 @@ impl Scheduler {
                 let followers = self.joined.leave(&key, id);
                 self.share(followers, &state, &result);
             }
-            self.settled.push(Settled { origin: state.call.origin, result });
+            self.settled.push(state.settled(result));
         }
     }
 

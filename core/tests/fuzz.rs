@@ -24,6 +24,7 @@ use timerose_core::proof::{Root, open_proof};
 use timerose_core::record::{RecordError, Verified, decode, encode, open, seal};
 use timerose_core::replay::{Recording, Replay, Turn, digest};
 use timerose_core::resources::Resources;
+use timerose_core::span::{Context, Question, Reply};
 use timerose_core::task::{Arg, Receipt, Task};
 
 const SEED: u64 = 0x71_3e_05_e5;
@@ -236,10 +237,18 @@ impl Chaos {
 
     fn message(&mut self) -> Message {
         let lease = self.number();
-        match self.rng.u8(0..15) {
+        match self.rng.u8(0..17) {
             0 | 1 => {
                 let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
-                Message::Claim { lease, task, budget_ms, hints, memo: self.rng.bool(), keep: self.rng.bool() }
+                Message::Claim {
+                    lease,
+                    task,
+                    budget_ms,
+                    hints,
+                    memo: self.rng.bool(),
+                    keep: self.rng.bool(),
+                    trace: self.context(),
+                }
             }
             2 => Message::Grant { lease },
             3 => Message::Nack { lease, reason: Nack::Busy { retry_after_ms: self.number() } },
@@ -263,8 +272,23 @@ impl Chaos {
             11 => Message::Held { query: lease, bits: ByteBuf::from(self.bits()), sizes: self.sizes() },
             12 => Message::Hold { batch: lease, cids: self.cids() },
             13 => Message::Recall { query: lease, keys: self.cids() },
+            14 => Message::Inquire { query: lease, question: self.question() },
+            15 => Message::Inform { query: lease, reply: self.reply() },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
         }
+    }
+
+    fn context(&mut self) -> Option<Context> {
+        self.rng.bool().then(context)
+    }
+
+    fn question(&mut self) -> Question {
+        self.rng.choice(questions()).expect("not empty")
+    }
+
+    fn reply(&mut self) -> Reply {
+        let spans = Reply::Spans { spans: vec![span(); self.rng.usize(0..3)], left_out: self.number() };
+        self.rng.choice([Reply::Unknown, spans, part_of_a_log()]).expect("not empty")
     }
 
     fn memo(&mut self) -> Memo {
@@ -304,7 +328,7 @@ impl Chaos {
             len => self.tickets[self.rng.usize(0..len)],
         };
         let good = self.rng.u8(0..4) > 0;
-        match self.rng.u8(0..11) {
+        match self.rng.u8(0..12) {
             0 => {
                 let limits = Limits { memory: self.rng.u64(1..200), ..Limits::default() };
                 let determinism = if self.rng.u8(0..4) == 0 { Determinism::Effects } else { Determinism::Pure };
@@ -332,6 +356,7 @@ impl Chaos {
             }
             7..9 => Input::Persisted { ticket, result: if good { Ok(()) } else { Err(self.failure()) } },
             9 => Input::Identified { ticket, task: self.cid() },
+            10 => Input::Informed { ticket, reply: self.reply() },
             _ => {
                 let sealed = |chaos: &mut Chaos| Sealed { names: chaos.names(), tell: chaos.rng.bool(), bytes: vec![0; 900] };
                 let other = *self.rng.choice(&self.tickets).unwrap_or(&ticket);
@@ -342,22 +367,23 @@ impl Chaos {
 
     fn input(&mut self) -> Input {
         let request = self.rng.u64(0..40);
-        match self.rng.u8(0..53) {
+        match self.rng.u8(0..54) {
             0..4 => Input::Tick,
             4..7 => {
                 let function = self.rng.bool().then(|| Arc::new(small_function()));
                 let (task, timeout_ms, new) = (self.task(), self.number(), self.rng.bool().then(|| self.cid()));
                 let (client, memo) = (self.rng.u64(0..3), self.rng.bool());
                 let via = *self.rng.choice(&[None, Some(Via::Stream), Some(Via::PubSub)]).expect("not empty");
-                Input::Submit { request, task, timeout_ms, memo, function, new, client, via }
+                Input::Submit { request, task, timeout_ms, memo, function, new, client, via, trace: self.context() }
             }
             7 => {
                 let spec = JobSpec { fan_in: *self.rng.choice(&[0, 2, 4, u32::MAX]).expect("not empty"), ..job() };
                 let (job, locality, timeout_ms) = (self.cid(), self.rng.bool(), self.number());
-                Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool() }
+                Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool(), trace: self.context() }
             }
             8 => Input::Cancel { request },
-            39 => Input::Trace { request, of: self.cids() },
+            42 => Input::Inquire { request, question: self.question() },
+            39 => Input::Search { request, of: self.cids() },
             9 => {
                 let files = vec![(self.cid(), self.cids()), (self.cid(), self.cids())];
                 Input::Place { request, files, copies: self.rng.u8(0..4) }
@@ -404,12 +430,13 @@ impl Chaos {
             | Output::Recall { ticket, .. }
             | Output::Persist { ticket: Some(ticket), .. }
             | Output::Identify { ticket, .. }
+            | Output::Inquire { ticket, .. }
             | Output::Sign { ticket, .. } => self.tickets.push(*ticket),
             Output::Send { message, .. } => match message {
                 Message::Claim { lease, .. } => self.numbers.push(*lease),
                 Message::Holds { query, .. } => self.numbers.push(*query),
                 Message::Hold { batch, .. } => self.numbers.push(*batch),
-                Message::Recall { query, .. } => self.numbers.push(*query),
+                Message::Recall { query, .. } | Message::Inquire { query, .. } => self.numbers.push(*query),
                 _ => {}
             },
             _ => {}

@@ -195,6 +195,7 @@ fn an_accepted_call_with_effects_is_not_begun_by_a_later_life() {
             0 restored open:h:60000
                 load f for call/1
             1 loaded call/1 f effects
+                seen call 0 to 1000: ; MayHaveRun
                 persist h ended MayHaveRun: the work may have run: the node that had accepted it began again, Os for end/1
             2 persisted end/1
             3 ask 7 h

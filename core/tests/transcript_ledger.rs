@@ -38,12 +38,13 @@ fn detached_work_is_acknowledged_when_the_journal_has_it_and_told_when_the_journ
                 accepted 7
                 load f for call/1
             3 loaded call/1 f
-                n2 <- claim 2 one('x) within 4997 ms, hints n1
+                n2 <- claim 2 one('x) within 4997 ms, hints n1, traced
             3 from n2 grant 2
             3 ask 9
                 works 9: h running on n2
             4 from n2 outcome 2 r
                 n2 <- settled 2
+                seen call 2000 to 4000: n2 claimed 3000, n2 granted 3000; by n2
                 fetch r and all below for keep/1, perhaps from n2
             4 fetched keep/1 100
                 persist h ended r, Os for end/1
@@ -94,10 +95,11 @@ fn a_result_that_is_lost_with_its_executor_is_made_anew_and_not_remembered() {
             2 loaded call/1 f
                 recall one('x) for call/1
             3 recalled call/1 ('x)
-                n2 <- claim 2 one('x) within 59997 ms, hints n1, earlier results do
+                n2 <- claim 2 one('x) within 59997 ms, hints n1, earlier results do, traced
             4 from n2 grant 2
             5 from n2 outcome 2 r
                 n2 <- settled 2
+                seen call 1000 to 5000: n2 claimed 3000, n2 granted 4000; by n2
                 fetch r and all below for keep/1, perhaps from n2
             6 fetched keep/1 no:r
             7 ask 8 h
@@ -107,10 +109,11 @@ fn a_result_that_is_lost_with_its_executor_is_made_anew_and_not_remembered() {
                 load f for call/3
                 (next tick at 60000)
             1007 loaded call/3 f
-                n2 <- claim 4 one('x) within 58993 ms, hints n1
+                n2 <- claim 4 one('x) within 58993 ms, hints n1, traced
             1008 from n2 grant 4
             1009 from n2 outcome 4 r
                 n2 <- settled 4
+                seen call 1006000 to 1009000: n2 claimed 1007000, n2 granted 1008000; by n2
                 fetch r and all below for keep/1, perhaps from n2
             1010 fetched keep/1 100
                 persist h ended r, Os for end/1
@@ -170,6 +173,7 @@ fn accepted_work_is_tried_until_its_time_is_up_and_its_own_failure_ends_it() {
                 accepted 7
                 load f for call/1
             2 loaded call/1 no:f
+                seen call 1000 to 2000: ; NotFound
             3 ask 8 h
                 works 8: h waiting after NotFound
             1002 tick
@@ -177,9 +181,10 @@ fn accepted_work_is_tried_until_its_time_is_up_and_its_own_failure_ends_it() {
                 load f for call/2
                 (next tick at 60000)
             1003 loaded call/2 f
-                n2 <- claim 3 one('x) within 58997 ms, hints n1
+                n2 <- claim 3 one('x) within 58997 ms, hints n1, traced
             1004 from n2 outcome 3 !guest
                 n2 <- settled 3
+                seen call 1002000 to 1004000: n2 claimed 1003000; FunctionFailed
                 persist h ended FunctionFailed: the function failed with exit code 1: oops, Os for end/1
             1005 persisted end/1
             1006 ask 9 h
@@ -190,6 +195,7 @@ fn accepted_work_is_tried_until_its_time_is_up_and_its_own_failure_ends_it() {
                 accepted 10
                 load f for call/4
             1009 loaded call/4 no:f
+                seen call 1008000 to 1009000: ; NotFound
             1018 tick
                 persist late ended DeadlineExceeded: the deadline passed while waiting to be begun, Os for end/2
                 (next tick at 86401004)
@@ -220,9 +226,10 @@ fn an_earlier_lifes_work_is_begun_again_and_its_outcomes_are_known() {
             0 ask 7
                 works 7: late DeadlineExceeded: the deadline passed while waiting to be begun, e r, h running
             1 loaded call/1 f
-                n2 <- claim 2 one('x) within 59999 ms, hints n1
+                n2 <- claim 2 one('x) within 59999 ms, hints n1, traced
             2 from n2 outcome 2 r
                 n2 <- settled 2
+                seen call 0 to 2000: n2 claimed 1000; by n2
                 fetch r and all below for keep/3, perhaps from n2
             2 fetched keep/3 0
                 persist h ended r, Os for end/3
@@ -257,10 +264,11 @@ fn detached_work_that_is_taken_back_stops_and_says_so() {
                 accepted 7
                 load f for call/1
             2 loaded call/1 f
-                n2 <- claim 2 one('x) within 59998 ms, hints n1
+                n2 <- claim 2 one('x) within 59998 ms, hints n1, traced
             3 revoke 8 h
                 persist h ended Cancelled: cancelled, Os for end/1
                 n2 <- cancel 2
+                seen call 1000 to 3000: n2 claimed 2000; Cancelled
             4 persisted end/1
                 works 8: h Cancelled: cancelled
             5 revoke 9 other
@@ -305,12 +313,14 @@ fn a_detached_job_is_answered_to_the_ledger() {
                 n3 <- holds J+2 a
             5 from n2 held 4611686018427387905 1
             6 from n3 held 4611686018427387906 0
-                n2 <- claim 2 one(a) within 59995 ms, hints n1
+                n2 <- claim 2 one(a) within 59995 ms, hints n1, traced
             7 from n2 outcome 2 ra
                 n2 <- settled 2
-                n2 <- claim 4 any(ra) within 59994 ms, hints n1
+                seen call 6000 to 7000: n2 claimed 6000; by n2
+                n2 <- claim 4 any(ra) within 59994 ms, hints n1, traced
             8 from n2 outcome 4 sum
                 n2 <- settled 4
+                seen call 7000 to 8000: n2 claimed 7000; by n2
                 fetch sum and all below for keep/1, perhaps from nobody
             8 fetched keep/1 0
                 persist job ended sum, Os for end/1

@@ -98,51 +98,51 @@ fn a_receipt_is_looked_for_here_then_with_all_friends_at_once() {
     check(
         &with(
             STORES,
-            "0 trace 7 r s
-            1 recalled trace/1 r:r:n2 s
+            "0 search 7 r s
+            1 recalled search/1 r:r:n2 s
             2 from n2 receipts T+1
             3 from n3 receipts T+1 k:s:n2
-            4 trace 8 s
-            . 5 recalled trace/2 s
+            4 search 8 s
+            . 5 recalled search/2 s
             6 from n3 receipts T+2 k:s:n6
             7 from n6 receipts T+2 k:s:n2
             8 gone n2
-            9 trace 9 r
-            . 10 recalled trace/3 r
+            9 search 9 r
+            . 10 recalled search/3 r
             2009 tick
             2010 tick
-            2011 trace 10 r
+            2011 search 10 r
             2012 cancel 10
-            2013 recalled trace/4 r:r:n2",
+            2013 recalled search/4 r:r:n2",
         ),
         expect![[r#"
-            0 trace 7 r s
-                recall r s for trace/1
-            1 recalled trace/1 r:r:n2 s
+            0 search 7 r s
+                recall r s for search/1
+            1 recalled search/1 r:r:n2 s
                 n2 <- recall T+1 s
                 n3 <- recall T+1 s
             2 from n2 receipts T+1
             3 from n3 receipts T+1 k:s:n2
-                traced 7: old by n2, old by n2
-            4 trace 8 s
-                recall s for trace/2
+                searched 7: old by n2, old by n2
+            4 search 8 s
+                recall s for search/2
             6 from n3 receipts T+2 k:s:n6
             7 from n6 receipts T+2 k:s:n2
             8 gone n2
-                traced 8: nothing
-            9 trace 9 r
-                recall r for trace/3
+                searched 8: nothing
+            9 search 9 r
+                recall r for search/3
             2009 tick
                 dial ? /join
                 dial n2 /n2
                 (next tick at 2010)
             2010 tick
-                traced 9: nothing
+                searched 9: nothing
                 (next tick at 2509)
-            2011 trace 10 r
-                recall r for trace/4
+            2011 search 10 r
+                recall r for search/4
             2012 cancel 10
-            2013 recalled trace/4 r:r:n2
+            2013 recalled search/4 r:r:n2
         "#]],
     );
 }
@@ -158,7 +158,7 @@ fn who_asks_for_a_receipt_that_is_being_signed_is_answered_when_it_is() {
             . 3 fetched work/1 0
             4 exited work/1 r
             5 from n2 recall 6 r
-            6 trace 7 r
+            6 search 7 r
             7 from n3 claim 8 1000 one 'y
             8 signed work/1 r",
         ),
@@ -170,14 +170,14 @@ fn who_asks_for_a_receipt_that_is_being_signed_is_answered_when_it_is() {
                 n2 <- outcome 5 r
                 sign r as key for work/1
             5 from n2 recall 6 r
-            6 trace 7 r
+            6 search 7 r
             7 from n3 claim 8 1000 one 'y
                 n3 <- grant 8
                 recall one('y) for work/2
             8 signed work/1 r
                 remember r as key by receipt
                 recall r for recall/n2/6
-                recall r for trace/1
+                recall r for search/1
         "#]],
     );
 }

@@ -61,6 +61,10 @@ pub trait Host: Send + Sync {
     fn read_at(&self, file: &Cid, offset: u64, buf: &mut [u8]) -> Result<usize, Failure>;
     /// The entries of a directory; `None` where the CID is a file.
     fn list(&self, dir: &Cid) -> Result<Option<Vec<HostEntry>>, Failure>;
+    /// Hears what the guest writes to its standard error, as it comes. Must not take long. By default nobody listens.
+    fn hear(&self, words: &[u8]) {
+        let _ = words;
+    }
 }
 
 /// An entry of a directory.

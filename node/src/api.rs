@@ -7,11 +7,13 @@ mod error;
 mod events;
 mod gateway;
 mod jobs;
+mod logs;
 mod pins;
 mod receipts;
 mod repo;
 mod page;
 mod status;
+mod traces;
 mod work;
 
 use axum::Router;
@@ -73,6 +75,8 @@ fn router(api: Api) -> Router {
         .route("/v1/members", get(status::members))
         .route("/v1/events", get(events::events))
         .route("/v1/call", post(calls::call))
+        .route("/v1/traces/{id}", get(traces::trace))
+        .route("/v1/logs/{task}", get(logs::log))
         .route("/v1/mapreduce", post(jobs::mapreduce))
         .route("/v1/work", get(work::list))
         .route("/v1/work/{handle}", get(work::get))

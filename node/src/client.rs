@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use timerose_core::envelope::Via;
 use timerose_core::failure::Failure;
+use timerose_core::id::NodeId;
 use timerose_core::io::{Answer, Input, Memo, Output, Request, WorkView};
 use timerose_core::job::{JobDone, JobProgress, JobSpec};
 use timerose_core::promise::Asked;
+use timerose_core::span::{Context, Question, Reply};
 use timerose_core::task::Task;
 use tokio::sync::{mpsc, oneshot};
 
@@ -32,7 +34,8 @@ struct Inner {
     functions: Manifests,
     known: Known,
     calls: Waiting<Answer>,
-    traces: Waiting<Vec<Option<Memo>>>,
+    searches: Waiting<Vec<Option<Memo>>>,
+    inquiries: Waiting<Vec<(NodeId, Reply)>>,
     accepts: Waiting<()>,
     works: Waiting<Vec<WorkView>>,
     jobs: Mutex<HashMap<Request, mpsc::Sender<JobNews>>>,
@@ -49,13 +52,13 @@ pub(crate) enum JobNews {
 impl Client {
     /// A client that gives new work to the loop by `work`. It saves the loop some questions by what is known beside it.
     pub(crate) fn new(work: WorkSender, requests: Requests, functions: Manifests, known: Known) -> Client {
-        let (calls, traces, accepts, works, jobs) = Default::default();
-        Client(Arc::new(Inner { work, requests, functions, known, calls, traces, accepts, works, jobs }))
+        let (calls, searches, inquiries, accepts, works, jobs) = Default::default();
+        Client(Arc::new(Inner { work, requests, functions, known, calls, searches, inquiries, accepts, works, jobs }))
     }
 
     /// Calls a function where it is best run, and waits for the result at most so long. With `memo` the result of an equal
     /// call will do. Calls of one `client` share a turn where there is not room for all. `via` says how it has to travel, if
-    /// that matters. Dropping the future takes the call back.
+    /// that matters; `trace`, what it is a part of. Dropping the future takes the call back.
     ///
     /// # Errors
     /// What the call failed with.
@@ -66,17 +69,23 @@ impl Client {
         memo: bool,
         client: u64,
         via: Option<Via>,
+        trace: Option<Context>,
     ) -> Result<Answer, Failure> {
         let timeout_ms = timeout.as_millis() as u64;
         let function = self.0.functions.get(&task.function);
         let new = memo.then(|| task.memo_key()).filter(|key| !self.0.known.may_hold(key));
-        let submit = |request| Input::Submit { request, task, timeout_ms, memo, function, new, client, via };
+        let submit = |request| Input::Submit { request, task, timeout_ms, memo, function, new, client, via, trace };
         self.ask(&self.0.calls, submit).await
     }
 
     /// Looks for receipts by any of their names, here and at the peers that this node trusts.
-    pub(crate) async fn trace(&self, of: Vec<Cid>) -> Result<Vec<Option<Memo>>, Failure> {
-        self.ask(&self.0.traces, |request| Input::Trace { request, of }).await
+    pub(crate) async fn search(&self, of: Vec<Cid>) -> Result<Vec<Option<Memo>>, Failure> {
+        self.ask(&self.0.searches, |request| Input::Search { request, of }).await
+    }
+
+    /// Asks this node, and the peers that it trusts, what they saw.
+    pub(crate) async fn inquire(&self, question: Question) -> Result<Vec<(NodeId, Reply)>, Failure> {
+        self.ask(&self.0.inquiries, |request| Input::Inquire { request, question }).await
     }
 
     /// Has work accepted under its handle: it is tried for so long, whether anybody waits or not.
@@ -96,12 +105,13 @@ impl Client {
         locality: bool,
         timeout_ms: u64,
         memo: bool,
+        trace: Option<Context>,
     ) -> Result<(mpsc::Receiver<JobNews>, Guard), Failure> {
         let (news, heard) = mpsc::channel(PROGRESS_QUEUE);
         let request = self.0.requests.next();
         self.0.jobs.lock().insert(request, news);
         let guard = self.guard(request);
-        self.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo }).await?;
+        self.submit(Input::SubmitJob { request, job, spec, locality, timeout_ms, memo, trace }).await?;
         Ok((heard, guard))
     }
 
@@ -129,7 +139,8 @@ impl Client {
     pub(crate) fn answer(&self, output: Output) {
         match output {
             Output::Reply { request, reply } => give(&self.0.calls, request, reply),
-            Output::Traced { request, found } => give(&self.0.traces, request, found),
+            Output::Searched { request, found } => give(&self.0.searches, request, found),
+            Output::Informed { request, replies } => give(&self.0.inquiries, request, replies),
             Output::Accepted { request, reply } => give(&self.0.accepts, request, reply),
             Output::Works { request, works } => give(&self.0.works, request, Ok(works)),
             Output::Progress { request, progress } => {
@@ -179,7 +190,8 @@ impl Drop for Guard {
         }
         let (inner, request) = (&self.client.0, self.request);
         inner.calls.lock().remove(&request);
-        inner.traces.lock().remove(&request);
+        inner.searches.lock().remove(&request);
+        inner.inquiries.lock().remove(&request);
         inner.accepts.lock().remove(&request);
         inner.works.lock().remove(&request);
         inner.jobs.lock().remove(&request);

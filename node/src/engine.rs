@@ -13,12 +13,37 @@ use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Input, Output, Ticket};
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Receipt, Usage};
-use timerose_engines::{Cancel, Engine, Host, WasmConfig, WasmEngine, Work, describe};
+use timerose_engines::{Cancel, Engine, Host, HostEntry, WasmConfig, WasmEngine, Work, describe};
 use tokio::sync::mpsc;
 
 use crate::config::StartError;
 use crate::keys::wall_clock;
 use crate::ports::{Counters, EngineRequest, Shelf};
+use crate::telemetry::{Telemetry, Voice};
+
+/// What one run may reach: content, and whoever hears what its guest says.
+struct RunHost {
+    shelf: Arc<dyn Shelf>,
+    voice: Voice,
+}
+
+impl Host for RunHost {
+    fn size(&self, file: &Cid) -> Result<u64, Failure> {
+        self.shelf.size(file)
+    }
+
+    fn read_at(&self, file: &Cid, offset: u64, buf: &mut [u8]) -> Result<usize, Failure> {
+        self.shelf.read_at(file, offset, buf)
+    }
+
+    fn list(&self, dir: &Cid) -> Result<Option<Vec<HostEntry>>, Failure> {
+        self.shelf.list(dir)
+    }
+
+    fn hear(&self, words: &[u8]) {
+        self.voice.say(words);
+    }
+}
 
 /// The stack of an engine thread: guests run on it.
 const STACK_BYTES: usize = 4 << 20;
@@ -31,6 +56,7 @@ pub(crate) struct Driver {
     running: Mutex<BTreeMap<Ticket, Cancel>>,
     queue: Queue,
     counters: Arc<Counters>,
+    telemetry: Telemetry,
 }
 
 /// What the threads are to start: no more than there are slots, as the core sees to it.
@@ -103,11 +129,12 @@ impl Driver {
         me: NodeId,
         offers: Resources,
         shelf: Arc<dyn Shelf>,
-        counters: Arc<Counters>,
+        (counters, telemetry): (Arc<Counters>, Telemetry),
     ) -> Result<Arc<Driver>, StartError> {
         let config = WasmConfig { cache_dir: dir.join("modules"), max_memory: offers.memory, instances: offers.slots };
         let engine = WasmEngine::new(config).map_err(|e| StartError::Engine(e.to_string()))?;
-        Ok(Arc::new(Driver { me, engine: Arc::new(engine), shelf, running: Mutex::default(), queue: Queue::default(), counters }))
+        let (running, queue) = (Mutex::default(), Queue::default());
+        Ok(Arc::new(Driver { me, engine: Arc::new(engine), shelf, running, queue, counters, telemetry }))
     }
 
     /// The engines' names, for the advert.
@@ -147,12 +174,13 @@ impl Driver {
     }
 
     fn start(&self, output: Output) -> Option<Input> {
-        let Output::Start { ticket, function, task, subject, spent } = output else { return None };
+        let Output::Start { ticket, function, task, subject, spent, trace } = output else { return None };
         let cancel = self.running.lock().get(&ticket).cloned().unwrap_or_default();
         let (ran, key) = (task.id(&subject), task.memo_key());
+        let voice = self.telemetry.voice(ran, trace);
         let receipt = Receipt { iss: self.me, ran, task, out: Err(String::new()), size: 0, meta: spent, at: 0 };
         // A panic must not take the slot with it: the core waits for an exit.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(function, receipt, key, &cancel)));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(function, receipt, key, voice, &cancel)));
         let exit = ran.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "the engine panicked; the log says where".into() }));
         self.running.lock().remove(&ticket);
         Counters::count(&self.counters.runs);
@@ -160,11 +188,18 @@ impl Driver {
     }
 
     /// Runs a task and fills in its receipt.
-    fn run_one(&self, function: Arc<Function>, mut receipt: Receipt, key: Cid, cancel: &Cancel) -> Result<Exit, Failure> {
+    fn run_one(
+        &self,
+        function: Arc<Function>,
+        mut receipt: Receipt,
+        key: Cid,
+        voice: Voice,
+        cancel: &Cancel,
+    ) -> Result<Exit, Failure> {
         let inputs = receipt.task.args.iter().filter_map(|arg| if let Arg::Link(cid) = arg { Some(*cid) } else { None });
         let roots: Vec<Cid> = inputs.chain([function.code]).chain(function.mounts.values().copied()).collect();
         let _hold = self.shelf.hold(&roots);
-        let host: Arc<dyn Host> = self.shelf.clone();
+        let host: Arc<dyn Host> = Arc::new(RunHost { shelf: self.shelf.clone(), voice });
         // Two callers who share a pure result must see the same one.
         let seed = if function.determinism == Determinism::Pure { key } else { receipt.ran };
         let (entry, args) = (receipt.task.entry.clone(), receipt.task.args.clone());

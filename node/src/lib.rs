@@ -1,7 +1,7 @@
 //! What is done in a TimeRose node: one loop that asks the core, and the drivers that carry out what it decides.
 //!
 //! The shape is a star: [`run`] starts every driver and gives each its queues; no driver knows another. What they share
-//! stands in `ports` (the narrow handles), `keys` and `config`.
+//! stands in `ports` (the narrow handles), `telemetry`, `keys` and `config`.
 
 mod api;
 mod client;
@@ -18,6 +18,7 @@ mod run;
 mod shown;
 mod signer;
 mod swarm;
+mod telemetry;
 mod wire;
 
 pub use client::Client;

@@ -17,8 +17,11 @@ use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
 use timerose_core::message::Message;
+use timerose_core::span::Reply;
 use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::telemetry::Telemetry;
 
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
@@ -358,10 +361,12 @@ impl WorkReceiver {
 /// What an input holds in memory, about and in KiB: the same when it comes as when it went.
 fn weight_kib(input: &Input) -> u32 {
     const CID_BYTES: usize = 96;
+    const SPAN_BYTES: usize = 2048;
     let bytes = match input {
         Input::Submit { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => task.size(),
         Input::Message { message: Message::Holds { cids, .. } | Message::Hold { cids, .. }, .. } => cids.len() * CID_BYTES,
         Input::Message { message: Message::Recall { keys, .. }, .. } => keys.len() * CID_BYTES,
+        Input::Message { message: Message::Inform { reply: Reply::Spans { spans, .. }, .. }, .. } => spans.len() * SPAN_BYTES,
         Input::Place { files, .. } => files.iter().map(|(_, cids)| (cids.len() + 1) * CID_BYTES).sum(),
         Input::Receipts { receipts, .. } => receipts.iter().map(|memo| 2 * memo.receipt.sealed().len()).sum(),
         Input::Adverts { adverts, .. } => adverts.iter().map(|advert| 2 * advert.sealed().len()).sum(),
@@ -382,6 +387,8 @@ pub(crate) struct ApiPorts {
     pub view: watch::Receiver<View>,
     /// What the drivers count.
     pub counters: Arc<Counters>,
+    /// What this node saw.
+    pub telemetry: Telemetry,
 }
 
 /// What the drivers count, for `/metrics`.

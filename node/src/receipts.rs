@@ -242,7 +242,7 @@ mod tests {
         for output in outputs {
             to.send(output).await.expect("it runs");
         }
-        to.send(Output::Recall { ticket: Ticket::Trace(1), of }).await.expect("it runs");
+        to.send(Output::Recall { ticket: Ticket::Search(1), of }).await.expect("it runs");
         let Some(Input::Recalled { found, .. }) = heard.recv().await else { panic!("no answer") };
         found
     }

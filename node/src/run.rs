@@ -29,6 +29,7 @@ use crate::keys::{Keys, wall_clock};
 use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
+use crate::telemetry::Telemetry;
 use crate::wire::Heard;
 use crate::{api, content, engine, signer, swarm};
 
@@ -87,9 +88,11 @@ impl Running {
 /// # Errors
 /// [`StartError`], before anything was promised to anybody.
 pub async fn start(config: Config) -> Result<Running, StartError> {
+    let begin = Instant::now();
     let (lock, epoch) = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
+    let telemetry = Telemetry::new(begin);
     let requests = Requests::default();
     let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
@@ -99,7 +102,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let needs = vec![promises.needs()];
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs)?;
     let shelf = library.shelf();
-    let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, counters.clone())?;
+    let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, (counters.clone(), telemetry.clone()))?;
     let receipts = Receipts::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
 
@@ -113,6 +116,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (to_receipts, receipts_rx) = queue();
     let (to_promises, promises_rx) = queue();
     let (to_signer, signer_rx) = queue();
+    let (to_telemetry, telemetry_rx) = queue();
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
@@ -122,8 +126,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     receipts.run(receipts_rx, done.clone());
     let signing = signer::run(keys.clone(), signer_rx, done.clone());
     promises.run(promises_rx, done.clone());
+    telemetry.run(telemetry_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
-    let ports = ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone() };
+    let (view_port, seen) = (view_rx.clone(), telemetry.clone());
+    let ports =
+        ApiPorts { content: content_port, engine: engine_port, view: view_port, counters: counters.clone(), telemetry: seen };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
     let drivers = Drivers {
@@ -133,10 +140,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         receipts: Line::new(to_receipts),
         promises: Line::new(to_promises),
         signer: Line::new(to_signer),
+        inquiries: Line::new(to_telemetry),
+        telemetry,
         client: client.clone(),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let (begin, out) = (Instant::now(), Vec::new());
+    let out = Vec::new();
     let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
@@ -218,17 +227,24 @@ struct Drivers {
     receipts: Line,
     promises: Line,
     signer: Line,
+    inquiries: Line,
+    /// Takes what was seen without a queue.
+    telemetry: Telemetry,
     /// Takes an answer without a queue.
     client: Client,
 }
 
 impl Drivers {
-    fn all(&mut self) -> [&mut Line; 5] {
-        [&mut self.swarm, &mut self.content, &mut self.receipts, &mut self.promises, &mut self.signer]
+    fn all(&mut self) -> [&mut Line; 6] {
+        let Drivers { swarm, content, receipts, promises, signer, inquiries, .. } = self;
+        [swarm, content, receipts, promises, signer, inquiries]
     }
 
     /// Who carries out what.
     fn hand_out(&mut self, output: Output) {
+        if let Output::Seen(seen) = output {
+            return self.telemetry.see(seen);
+        }
         match &output {
             Output::Send { .. }
             | Output::SendAdverts { .. }
@@ -247,8 +263,11 @@ impl Drivers {
             Output::Persist { .. } => self.promises.push(output),
             Output::Sign { .. } | Output::SignAdvert { .. } | Output::Identify { .. } => self.signer.push(output),
             Output::Remember { .. } | Output::Recall { .. } => self.receipts.push(output),
+            Output::Inquire { .. } => self.inquiries.push(output),
+            Output::Seen(_) => {}
             Output::Reply { .. }
-            | Output::Traced { .. }
+            | Output::Informed { .. }
+            | Output::Searched { .. }
             | Output::Progress { .. }
             | Output::JobReply { .. }
             | Output::Accepted { .. }

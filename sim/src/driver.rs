@@ -48,7 +48,7 @@ impl World<'_> {
             Output::List { ticket, root } => self.send_for(node, ticket, Want::Listing(root)),
             Output::Stop { ticket } => self.stop(node, ticket),
             Output::Have { ticket, cids } => self.have(node, ticket, &cids),
-            Output::Start { ticket: Ticket::Work(work), function, task, subject, spent } => {
+            Output::Start { ticket: Ticket::Work(work), function, task, subject, spent, .. } => {
                 if function.determinism == Determinism::Effects {
                     self.fact(Fact::StartedOnce { node, task: task.id(&subject) });
                 }
@@ -79,7 +79,9 @@ impl World<'_> {
                 self.answer(node, Input::Identified { ticket, task: task.id(&subject) });
             }
             output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
-            Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Traced { .. } => {}
+            Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Searched { .. } => {}
+            // Nobody asks what a node saw: the simulator sees it all.
+            Output::Seen(_) | Output::Inquire { .. } | Output::Informed { .. } => {}
         }
     }
 

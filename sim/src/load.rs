@@ -140,7 +140,7 @@ impl World<'_> {
         }
         let (request, timeout_ms) = (asked.request, self.scenario.timeout_ms);
         let via = (self.gossip.u32(0..1000) < self.scenario.pubsub_per_mille).then_some(Via::PubSub);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client, via };
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function: None, new: None, client, via, trace: None };
         self.give(node, life, input);
     }
 
@@ -168,7 +168,7 @@ impl World<'_> {
         let (job, bytes) = address(&spec);
         self.content.add(job, bytes.len() as u64, asked.node);
         let (locality, timeout_ms) = (self.scenario.locality, self.scenario.job_timeout_ms);
-        let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms, memo: true };
+        let input = Input::SubmitJob { request: asked.request, job, spec, locality, timeout_ms, memo: true, trace: None };
         self.give(asked.node, self.hosts[asked.node].life, input);
     }
 

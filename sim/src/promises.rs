@@ -114,7 +114,7 @@ impl World<'_> {
         let task = Task { function, entry: RUN.into(), args, seq: asked.request };
         self.fact(Fact::Called { asked, truth: self.content.truth(&task, &id(node)) });
         let (request, timeout_ms, function, new) = (asked.request, self.scenario.timeout_ms, None, None);
-        let input = Input::Submit { request, task, timeout_ms, memo: true, function, new, client: 0, via: None };
+        let input = Input::Submit { request, task, timeout_ms, memo: true, function, new, client: 0, via: None, trace: None };
         self.give(node, self.hosts[node].life, input);
     }
 

@@ -416,7 +416,9 @@ fn brief(input: &Input) -> String {
             write!(line, "recalled {ticket:?} {} of {}", found.iter().flatten().count(), found.len())
         }
         Input::Signed { receipts } => write!(line, "signed {}", receipts.len()),
-        Input::Trace { request, of } => write!(line, "trace {request} {} cids", of.len()),
+        Input::Inquire { request, .. } => write!(line, "inquire {request}"),
+        Input::Informed { .. } => write!(line, "informed"),
+        Input::Search { request, of } => write!(line, "search {request} {} cids", of.len()),
         Input::Adverts { from, adverts } => write!(line, "< {} {} adverts", index(from), adverts.len()),
         Input::PeerUp { peer } => write!(line, "up {}", index(peer)),
         Input::PeerGone { peer } => write!(line, "gone {}", index(peer)),

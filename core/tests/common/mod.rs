@@ -19,6 +19,7 @@ use timerose_core::proof::{Root, prove};
 use timerose_core::record::{Verified, address};
 use timerose_core::replay::{Turn, digest};
 use timerose_core::resources::Resources;
+use timerose_core::span::{Context, Fact, Facts, Question, Reply, Span, SpanEvent};
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
 
 /// 2027-01-15T08:00:00Z.
@@ -200,6 +201,38 @@ pub fn failures() -> Vec<Failure> {
     ]
 }
 
+/// Where in a trace something happens.
+pub fn context() -> Context {
+    Context { trace: [0xa1; 16], span: [0xb2; 8], sampled: true }
+}
+
+/// One question of each kind.
+pub fn questions() -> [Question; 2] {
+    let of = ByteBuf::from(cid("task").to_bytes());
+    [Question::Spans { trace: ByteBuf::from(context().trace) }, Question::Log { of, from: 4096 }]
+}
+
+/// A span with one of everything.
+pub fn span() -> Span {
+    let facts = |name: &str, fact| Facts::from([(name.to_string(), fact)]);
+    let event = SpanEvent { at_us: 1_700_000_000_000_001, name: "claimed".into(), facts: facts("node", Fact::Text("n2".into())) };
+    Span {
+        span: ByteBuf::from([0xb3; 8]),
+        parent: ByteBuf::from(context().span),
+        name: "run".into(),
+        start_us: 1_700_000_000_000_000,
+        end_us: 1_700_000_000_008_000,
+        facts: facts("fetched_bytes", Fact::Number(70_000)),
+        events: vec![event],
+        failure: Some("Cancelled".into()),
+    }
+}
+
+/// What a guest said.
+pub fn part_of_a_log() -> Reply {
+    Reply::Log { from: 4096, bytes: ByteBuf::from(b"it said this\n".to_vec()), behind: 7, ended: false }
+}
+
 /// One frame of every kind, by name.
 pub fn frames() -> Vec<(String, Frame)> {
     let (lease, query, batch) = (1 << 40, 1 << 62, 5);
@@ -207,7 +240,19 @@ pub fn frames() -> Vec<(String, Frame)> {
     let messages = [
         (
             "claim",
-            Message::Claim { lease, task: task(), budget_ms: 30_000, hints: vec![node(1), node(2)], memo: true, keep: false },
+            Message::Claim {
+                lease,
+                task: task(),
+                budget_ms: 30_000,
+                hints: vec![node(1), node(2)],
+                memo: true,
+                keep: false,
+                trace: None,
+            },
+        ),
+        (
+            "claim with a trace",
+            Message::Claim { lease, task: task(), budget_ms: 1, hints: vec![], memo: true, keep: true, trace: Some(context()) },
         ),
         ("grant", Message::Grant { lease }),
         ("nack busy", Message::Nack { lease, reason: Nack::Busy { retry_after_ms: 20 } }),
@@ -221,6 +266,11 @@ pub fn frames() -> Vec<(String, Frame)> {
         ("holds", Message::Holds { query, cids: cids.clone() }),
         ("held", Message::Held { query, bits: ByteBuf::from(vec![0b10]), sizes: vec![0, 1 << 20] }),
         ("recall", Message::Recall { query, keys: cids.clone() }),
+        ("inquire spans", Message::Inquire { query, question: questions()[0].clone() }),
+        ("inquire log", Message::Inquire { query, question: questions()[1].clone() }),
+        ("inform unknown", Message::Inform { query, reply: Reply::Unknown }),
+        ("inform spans", Message::Inform { query, reply: Reply::Spans { spans: vec![span()], left_out: 1 } }),
+        ("inform log", Message::Inform { query, reply: part_of_a_log() }),
         ("hold", Message::Hold { batch, cids }),
         ("kept", Message::Kept { batch, kept: Ok(()) }),
         ("not kept", Message::Kept { batch, kept: Err(Failure::Cancelled) }),

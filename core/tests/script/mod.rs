@@ -1,6 +1,6 @@
 //! Transcripts: a script of inputs, one a line, and the same script with the outputs below each line.
 //!
-//! A line is `<milliseconds> <input>`; with a `.` in front its outputs are not shown. `memo on`, `client N` and `runs <run us>
+//! A line is `<milliseconds> <input>`; with a `.` in front its outputs are not shown. `memo on`, `traced`, `client N` and `runs <run us>
 //! <bytes fetched> <fetch us>` say how what comes after them is. Nodes are `n1`, `n2`, …; content is named by a word whose
 //! bytes it is; an argument `'x` is inline. The wall clock begins at 0 with the other. The node under test is n1: it runs work in one slot,
 //! keeps blocks, and trusts n2 to n5.
@@ -8,6 +8,8 @@
 
 mod letters;
 mod promises;
+mod tickets;
+mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -28,7 +30,11 @@ use timerose_core::message::{Message, Nack};
 use timerose_core::node::Node;
 use timerose_core::record::Verified;
 use timerose_core::resources::Resources;
+use timerose_core::span::Context;
 use timerose_core::task::{Arg, Done, Receipt, Task, Usage};
+
+use tickets::{query_number, shown, ticket, told};
+use traces::{asked_for, replied, reply};
 
 /// n1 alone, knowing itself.
 pub const ALONE: &str = "
@@ -79,6 +85,8 @@ struct Player {
     usage: Usage,
     /// How calls have to travel from now on.
     via: Option<Via>,
+    /// The trace of what is asked for from now on.
+    trace: Option<Context>,
 }
 
 /// The words of a line.
@@ -141,6 +149,7 @@ impl Player {
             client: 0,
             usage: Usage { run_us: 1000, ..Usage::default() },
             via: None,
+            trace: None,
         }
     }
 
@@ -158,6 +167,10 @@ impl Player {
         if let ["runs", run_us, fetched, fetch_us] = words[..] {
             let (run_us, fetched, fetch_us) = (number(run_us), number(fetched), number(fetch_us));
             self.usage = Usage { run_us, fetched, fetch_us, ..Usage::default() };
+            return;
+        }
+        if let ["traced"] = words[..] {
+            self.trace = Some(traces::CONTEXT);
             return;
         }
         if let ["via", via] = words[..] {
@@ -277,23 +290,9 @@ impl Player {
             ["audience"] => Input::Audience,
             ["leave"] => Input::Leave,
             ["letter", ref words @ ..] => self.letter(words),
-            ["submit", request, timeout_ms, entry, ref args @ ..] => {
-                let task = self.task(entry, args);
-                let (request, timeout_ms, memo, client) = (number(request), number(timeout_ms), self.memo, self.client);
-                Input::Submit { request, task, timeout_ms, memo, function: None, new: None, client, via: self.via }
-            }
-            ["job", request, timeout_ms, fan_in] => {
-                let (spec, job) = (self.spec(fan_in), self.cid("job"));
-                Input::SubmitJob {
-                    request: number(request),
-                    job,
-                    spec,
-                    locality: true,
-                    timeout_ms: number(timeout_ms),
-                    memo: self.memo,
-                }
-            }
-            ["trace", request, ref of @ ..] => Input::Trace { request: number(request), of: self.cids(of) },
+            ["submit" | "job", ..] => self.work_input(words),
+            ["inquire", request, ref words @ ..] => Input::Inquire { request: number(request), question: self.question(words) },
+            ["search", request, ref of @ ..] => Input::Search { request: number(request), of: self.cids(of) },
             ["cancel", request] => Input::Cancel { request: number(request) },
             ["accept" | "accept-job" | "ask" | "wait" | "revoke" | "restored", ..] => self.promise_input(words),
             ["place", request, copies, ref files @ ..] => {
@@ -313,6 +312,39 @@ impl Player {
         }
     }
 
+    fn work_input(&mut self, words: Words) -> Input {
+        match *words {
+            ["submit", request, timeout_ms, entry, ref args @ ..] => {
+                let task = self.task(entry, args);
+                let (request, timeout_ms, memo, client) = (number(request), number(timeout_ms), self.memo, self.client);
+                Input::Submit {
+                    request,
+                    task,
+                    timeout_ms,
+                    memo,
+                    function: None,
+                    new: None,
+                    client,
+                    via: self.via,
+                    trace: self.trace,
+                }
+            }
+            ["job", request, timeout_ms, fan_in] => {
+                let (spec, job) = (self.spec(fan_in), self.cid("job"));
+                Input::SubmitJob {
+                    request: number(request),
+                    job,
+                    spec,
+                    locality: true,
+                    timeout_ms: number(timeout_ms),
+                    memo: self.memo,
+                    trace: self.trace,
+                }
+            }
+            _ => panic!("no such work: {words:?}"),
+        }
+    }
+
     fn answer(&mut self, answer: &str, ticket: Ticket, words: Words) -> Input {
         match (answer, words) {
             ("loaded", ["f"]) => Input::Loaded { ticket, function: Ok(Arc::new(function(10))) },
@@ -320,6 +352,7 @@ impl Player {
                 let determinism = if *kind == "seeded" { Determinism::Seeded } else { Determinism::Effects };
                 Input::Loaded { ticket, function: Ok(Arc::new(Function { determinism, ..function(10) })) }
             }
+            ("informed", words) => Input::Informed { ticket, reply: reply(words) },
             ("persisted", []) => Input::Persisted { ticket, result: Ok(()) },
             ("persisted", [why]) => Input::Persisted { ticket, result: Err(self.failure(why)) },
             ("identified", [task]) => Input::Identified { ticket, task: self.cid(task) },
@@ -364,11 +397,12 @@ impl Player {
                     hints: vec![],
                     memo: self.memo,
                     keep: false,
+                    trace: self.trace,
                 }
             }
             ["jobclaim", ref words @ ..] => match self.message(&[&["claim"], words].concat()) {
-                Message::Claim { lease, task, budget_ms, hints, memo, .. } => {
-                    Message::Claim { lease, task, budget_ms, hints, memo, keep: true }
+                Message::Claim { lease, task, budget_ms, hints, memo, trace, .. } => {
+                    Message::Claim { lease, task, budget_ms, hints, memo, keep: true, trace }
                 }
                 other => other,
             },
@@ -389,6 +423,8 @@ impl Player {
                 Message::Held { query: query_number(query), bits: ByteBuf::from(bitmap(bits)), sizes: lengths(sizes) }
             }
             ["recall", query, ref keys @ ..] => Message::Recall { query: number(query), keys: self.cids(keys) },
+            ["inquire", query, ref words @ ..] => Message::Inquire { query: number(query), question: self.question(words) },
+            ["inform", query, ref words @ ..] => Message::Inform { query: query_number(query), reply: reply(words) },
             ["hold", batch, ref cids @ ..] => Message::Hold { batch: number(batch), cids: self.cids(cids) },
             ["kept", batch] => Message::Kept { batch: number(batch), kept: Ok(()) },
             ["kept", batch, why] => Message::Kept { batch: number(batch), kept: Err(self.failure(why)) },
@@ -418,7 +454,7 @@ impl Player {
             Output::Start { ticket, task, subject, .. } => {
                 format!("start {} for {}, of {}", self.asked(&task), told(&ticket), name(&subject))
             }
-            Output::Sign { .. } | Output::Remember { .. } | Output::Traced { .. } => self.stated(output),
+            Output::Sign { .. } | Output::Remember { .. } | Output::Searched { .. } => self.stated(output),
             Output::Recall { ticket, of: Wanted::Tasks(tasks) } => {
                 let tasks: Vec<String> = tasks.iter().map(|task| self.asked(task)).collect();
                 format!("recall {} for {}", tasks.join(" "), told(&ticket))
@@ -455,6 +491,7 @@ impl Player {
             output @ (Output::Persist { .. } | Output::Identify { .. } | Output::Accepted { .. } | Output::Works { .. }) => {
                 self.promise(output)
             }
+            output @ (Output::Seen(_) | Output::Inquire { .. } | Output::Informed { .. }) => self.traced(output),
             Output::Placed { request, cids, at: None } => format!("no place {request}: {}", self.called_all(&cids)),
             Output::Placed { request, cids, at: Some(at) } => {
                 format!("placed {request}: {} at {}", self.called_all(&cids), name(&at))
@@ -478,11 +515,11 @@ impl Player {
                 };
                 format!("remember {}", receipts.iter().map(shown).collect::<Vec<_>>().join(", "))
             }
-            Output::Traced { request, found: Err(failure) } => format!("traced {request}: {}", self.failed(&failure)),
-            Output::Traced { request, found: Ok(found) } => {
+            Output::Searched { request, found: Err(failure) } => format!("searched {request}: {}", self.failed(&failure)),
+            Output::Searched { request, found: Ok(found) } => {
                 let by = |memo: &Memo| format!("{} by {}", self.called(&memo.cid), name(&memo.receipt.iss));
                 let shown = found.iter().map(|memo| memo.as_ref().map_or("nothing".into(), by));
-                format!("traced {request}: {}", shown.collect::<Vec<_>>().join(", "))
+                format!("searched {request}: {}", shown.collect::<Vec<_>>().join(", "))
             }
             other => panic!("no receipts: {other:?}"),
         }
@@ -490,8 +527,9 @@ impl Player {
 
     fn said(&self, message: &Message) -> String {
         match message {
-            Message::Claim { lease, task, budget_ms, hints, memo, .. } => {
+            Message::Claim { lease, task, budget_ms, hints, memo, trace, .. } => {
                 let reuse = if *memo { ", earlier results do" } else { "" };
+                let reuse = if trace.is_some() { format!("{reuse}, traced") } else { reuse.into() };
                 format!("claim {lease} {} within {budget_ms} ms, hints {}{reuse}", self.asked(task), names(hints))
             }
             Message::Outcome { lease, outcome: Ok(done) } => format!("outcome {lease} {}", self.called(&done.result)),
@@ -502,6 +540,8 @@ impl Player {
             Message::Hold { batch, cids } => format!("hold {batch} {}", self.called_all(cids)),
             Message::Kept { batch, kept: Ok(()) } => format!("kept {batch}"),
             Message::Kept { batch, kept: Err(failure) } => format!("kept {batch} {}", self.failed(failure)),
+            Message::Inquire { query, question } => format!("inquire {} {}", shown(*query), asked_for(question)),
+            Message::Inform { query, reply } => format!("inform {} {}", shown(*query), replied(reply)),
             Message::Grant { lease } => format!("grant {lease}"),
             Message::Nack { lease, reason: Nack::Busy { retry_after_ms } } => format!("nack {lease} busy {retry_after_ms} ms"),
             Message::Nack { lease, reason } => format!("nack {lease} {reason:?}"),
@@ -530,21 +570,6 @@ impl Player {
     }
 }
 
-/// Questions of jobs are numbered from 2^62, those of searches from 2^63.
-fn shown(query: u64) -> String {
-    match query {
-        0x8000_0000_0000_0000.. => format!("T+{}", query - (1 << 63)),
-        0x4000_0000_0000_0000.. => format!("J+{}", query - (1 << 62)),
-        _ => query.to_string(),
-    }
-}
-
-/// The number that is shown so.
-fn query_number(word: &str) -> u64 {
-    let above = |prefix: &str, first: u64| word.strip_prefix(prefix).map(|rest| number(rest) + first);
-    above("J+", 1 << 62).or_else(|| above("T+", 1 << 63)).unwrap_or_else(|| number(word))
-}
-
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
 }
@@ -559,40 +584,4 @@ fn bitmap(bits: &str) -> Vec<u8> {
         map[i / 8] |= 1 << (i % 8);
     }
     map
-}
-
-fn told(ticket: &Ticket) -> String {
-    match ticket {
-        Ticket::Call(id) => format!("call/{id}"),
-        Ticket::Work(id) => format!("work/{id}"),
-        Ticket::Job(id) => format!("job/{id}"),
-        Ticket::JobMemo(query) => format!("jobmemo/{}", query - (1 << 62)),
-        Ticket::Trace(query) => format!("trace/{}", query - (1 << 63)),
-        Ticket::Recall(from, query) => format!("recall/{}/{query}", name(from)),
-        Ticket::JobHave(query) => format!("jobhave/{}", query - (1 << 62)),
-        Ticket::Hold(from, batch) => format!("hold/{}/{batch}", name(from)),
-        Ticket::Holds(from, query) => format!("holds/{}/{query}", name(from)),
-        Ticket::Accept(id) => format!("accept/{id}"),
-        Ticket::End(id) => format!("end/{id}"),
-        Ticket::Keep(id) => format!("keep/{id}"),
-    }
-}
-
-fn ticket(word: &str) -> Ticket {
-    let parts: Vec<&str> = word.split('/').collect();
-    match parts[..] {
-        ["call", id] => Ticket::Call(number(id)),
-        ["work", id] => Ticket::Work(number(id)),
-        ["accept", id] => Ticket::Accept(number(id)),
-        ["end", id] => Ticket::End(number(id)),
-        ["keep", id] => Ticket::Keep(number(id)),
-        ["job", id] => Ticket::Job(number(id)),
-        ["jobhave", query] => Ticket::JobHave(number(query) + (1 << 62)),
-        ["jobmemo", query] => Ticket::JobMemo(number(query) + (1 << 62)),
-        ["trace", query] => Ticket::Trace(number(query) + (1 << 63)),
-        ["recall", from, query] => Ticket::Recall(node(from), number(query)),
-        ["hold", from, batch] => Ticket::Hold(node(from), number(batch)),
-        ["holds", from, query] => Ticket::Holds(node(from), number(query)),
-        _ => panic!("no such ticket: {word}"),
-    }
 }

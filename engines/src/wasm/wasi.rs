@@ -35,6 +35,7 @@ pub(super) struct Command {
     pub(super) stdout: Vec<u8>,
     /// The end of what was written to standard error: [`LAST_WORDS`] bytes, or up to twice as many.
     pub(super) stderr: Vec<u8>,
+    host: Arc<dyn Host>,
     meter: Meter,
     files: Files,
     world: World,
@@ -55,7 +56,8 @@ impl Command {
             stdout: Vec::new(),
             stderr: Vec::new(),
             meter,
-            files: Files::new(host),
+            files: Files::new(host.clone()),
+            host,
             world: World::of(task),
         }
     }
@@ -72,6 +74,7 @@ impl Command {
     }
 
     fn write_err(&mut self, bytes: &[u8]) {
+        self.host.hear(bytes);
         self.stderr.extend_from_slice(&bytes[bytes.len().saturating_sub(LAST_WORDS)..]);
         if self.stderr.len() > 2 * LAST_WORDS {
             self.stderr.drain(..self.stderr.len() - LAST_WORDS);

@@ -87,7 +87,7 @@ impl Desk {
         let task = Task { function: self.cid, entry: String::new(), args, seq: 0 };
         let request = self.requests;
         let (function, new, client, via) = (None, None, 0, None);
-        self.handle(Input::Submit { request, task, timeout_ms: 30_000, memo: false, function, new, client, via });
+        self.handle(Input::Submit { request, task, timeout_ms: 30_000, memo: false, function, new, client, via, trace: None });
         loop {
             let answer = match self.out.pop().expect("the core goes on") {
                 Output::Start { ticket, task, subject, .. } => return Started { ticket, task, subject },

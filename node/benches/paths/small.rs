@@ -100,7 +100,7 @@ async fn whole(node: Node, settings: &Settings, function: Cid) -> f64 {
         callers.spawn(async move {
             let mut count = 0_u64;
             while Instant::now() < until {
-                node.call(task(function), Duration::from_secs(30), false, 0, None).await.expect("it runs");
+                node.call(task(function), Duration::from_secs(30), false, 0, None, None).await.expect("it runs");
                 count += 1;
             }
             count

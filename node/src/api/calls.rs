@@ -21,7 +21,7 @@ use timerose_core::task::{Arg, Done, Task};
 use tokio::sync::{mpsc, oneshot};
 
 use super::error::{ApiError, Body};
-use super::{Api, Shared};
+use super::{Api, Shared, traces};
 use crate::ports::{AddHow, CHUNKS, ContentRequest, NamedKind};
 use crate::shown::show_usage;
 
@@ -108,6 +108,7 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
         });
     }
     let mut task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
+    let mut root = traces::begin(&api, "POST /v1/call", &headers);
     if body.detach {
         task.check()?;
         let handle = task.id(&api.ports.view.borrow().me);
@@ -118,7 +119,13 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
         name_by_cid(&api, &mut task).await?;
     }
     let timeout = Duration::from_millis(body.timeout_ms.unwrap_or(WAITED_MS));
-    let answer = show_answer(&api.client.call(task, timeout, body.memo, client_of(&headers), via).await?);
+    let called = api.client.call(task, timeout, body.memo, client_of(&headers), via, root.context()).await;
+    let failed = |failure: Failure| {
+        root.failed(failure.code());
+        ApiError::from(failure).of_trace(&root.trace())
+    };
+    let mut answer = show_answer(&called.map_err(failed)?);
+    answer["trace"] = json!(root.trace());
     api.events.tell("call", || answer.clone());
     Ok(Json(answer).into_response())
 }

@@ -39,6 +39,22 @@ impl ApiError {
         ApiError { status: StatusCode::NOT_FOUND, body, retry_after_s: None }
     }
 
+    pub fn not_traced(trace: &str) -> ApiError {
+        let (what, hint) = ("no node in reach knows the trace", "nodes keep the latest in memory alone; a call tells its trace");
+        ApiError::gone(format!("{what} {trace}"), hint)
+    }
+
+    pub fn no_log(task: &str) -> ApiError {
+        let hint = "nodes keep the latest for an hour, in memory alone; follow it if the task is still to run";
+        ApiError::gone(format!("no node in reach has a log of {task}"), hint)
+    }
+
+    /// What is kept for a while, and is not here any more or not yet.
+    fn gone(message: String, hint: &str) -> ApiError {
+        let body = json!({"code": "NotFound", "message": message, "hint": hint});
+        ApiError { status: StatusCode::NOT_FOUND, body, retry_after_s: None }
+    }
+
     /// A path that names nothing.
     pub fn no_entry(path: &str) -> ApiError {
         let body = json!({"code": "NotFound", "message": format!("{path} names nothing"), "hint": "the folder above it is listed at its own address"});
@@ -60,6 +76,12 @@ impl ApiError {
     /// The same with another hint.
     pub fn with_hint(mut self, hint: &str) -> ApiError {
         self.body["hint"] = hint.into();
+        self
+    }
+
+    /// The same with the trace of the request that failed.
+    pub fn of_trace(mut self, trace: &str) -> ApiError {
+        self.body["trace"] = trace.into();
         self
     }
 

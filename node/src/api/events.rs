@@ -38,6 +38,12 @@ impl Events {
         Events { done: broadcast::channel(QUEUE).0, readers: Arc::new(Semaphore::new(READERS)) }
     }
 
+    /// A place for one more reader of a stream; without one left it is told to come again.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let full = |_| Failure::Overloaded { retry_after_ms: RETRY_MS };
+        self.readers.clone().try_acquire_owned().map_err(full)
+    }
+
     /// Tells whoever listens. It costs nothing while nobody does.
     pub fn tell(&self, name: &'static str, data: impl FnOnce() -> Value) {
         if self.done.receiver_count() > 0 {
@@ -59,8 +65,7 @@ struct Reader {
 
 /// `GET /v1/events`: `view`, `call` and `job` events until the reader goes.
 pub(super) async fn events(State(api): Shared) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    let full = |_| Failure::Overloaded { retry_after_ms: RETRY_MS };
-    let place = api.events.readers.clone().try_acquire_owned().map_err(full)?;
+    let place = api.events.place()?;
     let (mut view, done) = (api.ports.view.clone(), api.events.done.subscribe());
     view.mark_changed();
     let reader = Reader { api, view, done, next_view: Instant::now(), _place: place };

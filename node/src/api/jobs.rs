@@ -1,6 +1,7 @@
 //! Jobs: a map-reduce over a data set, as a stream of events.
 
 use axum::extract::State;
+use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use timerose_core::view::View;
 
 use super::calls::{ask, parse_cid, show_done, yes};
 use super::error::{ApiError, Body};
-use super::{Api, Shared};
+use super::{Api, Shared, traces};
 use crate::client::JobNews;
 use crate::ports::ContentRequest;
 
@@ -73,17 +74,19 @@ async fn job_of(api: &Api, body: &JobBody) -> Result<(Cid, JobSpec), ApiError> {
 }
 
 /// `POST /v1/mapreduce`: one event `job`, any number of `progress`, then one `result` or `error`.
-pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> Result<Response, ApiError> {
+pub(super) async fn mapreduce(State(api): Shared, headers: HeaderMap, Body(body): Body<JobBody>) -> Result<Response, ApiError> {
     let (job, spec) = job_of(&api, &body).await?;
     if body.detach {
         let asked = Asked::Job { spec, locality: body.locality, memo: body.memo };
         return api.accept(job, asked, body.timeout_ms).await;
     }
     let timeout_ms = body.timeout_ms.unwrap_or(WAITED_MS);
-    let (heard, guard) = api.client.job((job, spec), body.locality, timeout_ms, body.memo).await?;
+    let root = traces::begin(&api, "POST /v1/mapreduce", &headers);
+    let trace = root.trace();
+    let (heard, guard) = api.client.job((job, spec), body.locality, timeout_ms, body.memo, root.context()).await?;
     let (view, told) = (api.ports.view.clone(), api.events.clone());
     // The guard lives as long as somebody reads: a reader that goes takes the job back.
-    let events = futures::stream::unfold((heard, Some(guard)), move |(mut heard, guard)| {
+    let events = futures::stream::unfold((heard, Some((guard, root))), move |(mut heard, guard)| {
         let (view, told) = (view.clone(), told.clone());
         async move {
             let event = match heard.recv().await? {
@@ -94,8 +97,11 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
                     event
                 }
                 JobNews::Ended(ended) => {
-                    if let Some(guard) = guard {
+                    if let Some((guard, mut root)) = guard {
                         guard.answered();
+                        if let Err(failure) = &ended {
+                            root.failed(failure.code());
+                        }
                     }
                     let event = match ended {
                         Ok(done) => {
@@ -112,7 +118,7 @@ pub(super) async fn mapreduce(State(api): Shared, Body(body): Body<JobBody>) -> 
             Some((Ok(event), (heard, guard)))
         }
     });
-    let begun = named("job", &json!({"job": job.to_string()}));
+    let begun = named("job", &json!({"job": job.to_string(), "trace": trace}));
     let events = futures::stream::once(async move { Ok::<Event, Infallible>(begun) }).chain(events);
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }

@@ -51,7 +51,7 @@ pub(super) async fn lineage(State(api): Shared, Path(of): Path<String>) -> Resul
     let (mut inputs, mut whole) = (Vec::new(), true);
     for _ in 0..DEPTH_MAX {
         let batches: Vec<Vec<Cid>> = next.chunks(BATCH).map(<[Cid]>::to_vec).collect();
-        let looked = futures::stream::iter(batches.into_iter().map(|batch| api.client.trace(batch)));
+        let looked = futures::stream::iter(batches.into_iter().map(|batch| api.client.search(batch)));
         let found: Vec<Vec<Option<Memo>>> = looked.buffered(AT_ONCE).try_collect().await?;
         let mut below = Vec::new();
         for (cid, memo) in next.iter().zip(found.into_iter().flatten()) {
@@ -100,7 +100,7 @@ fn show_step(memo: &Memo) -> Value {
 impl Api {
     /// The receipt of that name, from this node or one of its peers.
     async fn receipt_of(&self, of: Cid) -> Result<Memo, ApiError> {
-        let found = self.client.trace(vec![of]).await?.into_iter().flatten().next();
+        let found = self.client.search(vec![of]).await?.into_iter().flatten().next();
         let asked = || {
             let view = self.ports.view.borrow();
             view.members.iter().filter(|(node, m)| **node != view.me && m.connected && m.trusted).count() as u32

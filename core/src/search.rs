@@ -15,7 +15,7 @@ use crate::membership::Membership;
 use crate::message::{KEYS_MAX, Message};
 
 /// Searches under way; further ones are refused with [`Failure::Overloaded`].
-const TRACES_MAX: usize = 64;
+const SEARCHES_MAX: usize = 64;
 /// The most peers that are asked, the nearest first.
 const PEERS_MAX: usize = 32;
 /// How long each step is waited for: this node's own look-up, then its peers' answers. What is not answered counts as not
@@ -40,7 +40,7 @@ impl Unsigned {
     /// Lets an output go on, unless it is a question that must wait. A call's own look-up never does.
     pub fn pass(&mut self, output: Output, out: &mut Vec<Output>) {
         match output {
-            Output::Recall { ticket: Ticket::Trace(_) | Ticket::Recall(..) | Ticket::JobMemo(_), .. }
+            Output::Recall { ticket: Ticket::Search(_) | Ticket::Recall(..) | Ticket::JobMemo(_), .. }
                 if self.asked > self.signed =>
             {
                 self.waiting.push_back((self.asked, output));
@@ -62,7 +62,7 @@ impl Unsigned {
 }
 
 #[derive(Debug)]
-struct Trace {
+struct Search {
     request: Request,
     of: Vec<Cid>,
     found: Vec<Option<Memo>>,
@@ -70,7 +70,7 @@ struct Trace {
     until: Instant,
 }
 
-impl Trace {
+impl Search {
     /// Takes what answers the question and is of an executor that this node believes.
     fn take(&mut self, receipts: &[Memo], members: &Membership) {
         for (name, found) in self.of.iter().zip(&mut self.found).filter(|(_, found)| found.is_none()) {
@@ -86,15 +86,15 @@ impl Trace {
 
 /// The searches of this node's users.
 #[derive(Debug)]
-pub struct Traces {
-    open: BTreeMap<u64, Trace>,
+pub struct Searches {
+    open: BTreeMap<u64, Search>,
     next: u64,
 }
 
-impl Traces {
+impl Searches {
     /// They are numbered from `first`.
-    pub fn new(first: u64) -> Traces {
-        Traces { open: BTreeMap::new(), next: first }
+    pub fn new(first: u64) -> Searches {
+        Searches { open: BTreeMap::new(), next: first }
     }
 
     /// Searches under way.
@@ -104,53 +104,53 @@ impl Traces {
 
     /// Begins a search: here first.
     pub fn begin(&mut self, now: Instant, request: Request, of: Vec<Cid>, out: &mut Vec<Output>) {
-        if self.open.len() >= TRACES_MAX || of.len() > KEYS_MAX {
-            return out.push(Output::Traced { request, found: Err(Failure::Overloaded { retry_after_ms: 1000 }) });
+        if self.open.len() >= SEARCHES_MAX || of.len() > KEYS_MAX {
+            return out.push(Output::Searched { request, found: Err(Failure::Overloaded { retry_after_ms: 1000 }) });
         }
         self.next += 1;
-        out.push(Output::Recall { ticket: Ticket::Trace(self.next), of: Wanted::Keys(of.clone()) });
+        out.push(Output::Recall { ticket: Ticket::Search(self.next), of: Wanted::Keys(of.clone()) });
         let found = vec![None; of.len()];
-        self.open.insert(self.next, Trace { request, of, found, asked: BTreeSet::new(), until: now + WAIT });
+        self.open.insert(self.next, Search { request, of, found, asked: BTreeSet::new(), until: now + WAIT });
     }
 
     /// What this node has; its peers are asked for the rest.
     pub fn here(&mut self, now: Instant, query: u64, found: Vec<Option<Memo>>, members: &Membership, out: &mut Vec<Output>) {
-        let Some(trace) = self.open.get_mut(&query).filter(|trace| trace.asked.is_empty()) else { return };
-        trace.take(&found.into_iter().flatten().collect::<Vec<_>>(), members);
-        let keys = trace.missing();
+        let Some(search) = self.open.get_mut(&query).filter(|search| search.asked.is_empty()) else { return };
+        search.take(&found.into_iter().flatten().collect::<Vec<_>>(), members);
+        let keys = search.missing();
         if !keys.is_empty() {
             let me = members.config.me;
             let in_reach = members.iter().map(|(&node, _)| node);
             let in_reach = in_reach.filter(|node| *node != me && members.trusts(node) && members.reaches(node));
             let mut peers: Vec<NodeId> = in_reach.collect();
             peers.sort_by_key(|node| (members.rtt_us(node), *node));
-            trace.asked.extend(peers.into_iter().take(PEERS_MAX));
-            trace.until = now + WAIT;
+            search.asked.extend(peers.into_iter().take(PEERS_MAX));
+            search.until = now + WAIT;
             let ask = |to: &NodeId| Output::Send { to: *to, message: Message::Recall { query, keys: keys.clone() } };
-            out.extend(trace.asked.iter().map(ask));
+            out.extend(search.asked.iter().map(ask));
         }
         self.end_if_done(query, out);
     }
 
     /// A peer says what it has. Returns whether the question was a search's.
     pub fn there(&mut self, from: NodeId, query: u64, receipts: &[Memo], members: &Membership, out: &mut Vec<Output>) -> bool {
-        let Some(trace) = self.open.get_mut(&query) else { return false };
-        if trace.asked.remove(&from) {
-            trace.take(receipts, members);
+        let Some(search) = self.open.get_mut(&query) else { return false };
+        if search.asked.remove(&from) {
+            search.take(receipts, members);
             self.end_if_done(query, out);
         }
         true
     }
 
     fn end_if_done(&mut self, query: u64, out: &mut Vec<Output>) {
-        if self.open.get(&query).is_some_and(|trace| trace.asked.is_empty() || trace.found.iter().all(Option::is_some)) {
+        if self.open.get(&query).is_some_and(|search| search.asked.is_empty() || search.found.iter().all(Option::is_some)) {
             self.end(query, out);
         }
     }
 
     fn end(&mut self, query: u64, out: &mut Vec<Output>) {
-        if let Some(trace) = self.open.remove(&query) {
-            out.push(Output::Traced { request: trace.request, found: Ok(trace.found) });
+        if let Some(search) = self.open.remove(&query) {
+            out.push(Output::Searched { request: search.request, found: Ok(search.found) });
         }
     }
 
@@ -162,17 +162,17 @@ impl Traces {
 
     /// A user takes a search back.
     pub fn cancel(&mut self, request: Request) {
-        self.open.retain(|_, trace| trace.request != request);
+        self.open.retain(|_, search| search.request != request);
     }
 
     /// Searches that took too long end with what was found.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Output>) {
-        let late: Vec<u64> = self.open.iter().filter(|(_, trace)| trace.until <= now).map(|(&id, _)| id).collect();
+        let late: Vec<u64> = self.open.iter().filter(|(_, search)| search.until <= now).map(|(&id, _)| id).collect();
         late.into_iter().for_each(|id| self.end(id, out));
     }
 
-    /// When [`Traces::tick`] has something to do again.
+    /// When [`Searches::tick`] has something to do again.
     pub fn next_wakeup(&self) -> Option<Instant> {
-        self.open.values().map(|trace| trace.until).min()
+        self.open.values().map(|search| search.until).min()
     }
 }
