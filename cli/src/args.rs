@@ -1,7 +1,11 @@
 //! The arguments. Their doc comments are the manual.
 
+mod seen;
+
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+
+pub use seen::{LogFormat, Logs, Trace};
 
 /// A computing mesh over IPFS: deploy, call and run code by CID, near its data.
 ///
@@ -16,6 +20,9 @@ pub struct Args {
     /// Say more on stderr; twice for all.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+    /// How the log on stderr is written.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -99,6 +106,10 @@ pub enum Command {
     Receipt(Receipt),
     /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.
     Lineage(Lineage),
+    /// Show what each node of a call or a job did for it, and when.
+    Trace(Trace),
+    /// Show what a function wrote to its standard error, from whichever node ran it.
+    Logs(Logs),
     /// Move DAGs in and out as CAR archives.
     #[command(subcommand)]
     Dag(Dag),

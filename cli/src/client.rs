@@ -150,6 +150,11 @@ impl Client {
         patiently(body, |body| self.ask(repeat, |base| events(self.send(base, path, body).map_err(gone)?, &mut news)))
     }
 
+    /// Follows the events of a path until the result; `news` sees what comes before, by its name.
+    pub fn watch(&self, path: &str, mut news: impl FnMut(&str, &Value)) -> Result<Value, CliError> {
+        self.ask(Repeat::Safe, |base| events(self.agent.get(format!("{base}{path}")).call().map_err(gone)?, &mut news))
+    }
+
     /// Sends bytes and waits for JSON.
     pub fn upload(&self, path: &str, kind: &str, body: SendBody<'_>) -> Result<Value, CliError> {
         let url = format!("{}{path}", self.base.borrow());
@@ -264,7 +269,7 @@ fn json(answer: Result<Response<Body>, ureq::Error>) -> Result<Value, Trouble> {
     response.body_mut().with_config().limit(u64::MAX).read_json().map_err(gone)
 }
 
-/// Reads server-sent events: `job` and `progress`, then a `result` or an `error`.
+/// Reads server-sent events: `job`, `progress` and `log`, then a `result` or an `error`.
 fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value)) -> Result<Value, Trouble> {
     if response.status() != 200 {
         return Err(refused(response));
@@ -287,7 +292,7 @@ fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value)) -> Resul
                 Trouble::Said(CliError::unavailable(what, "is this a node of the same version?"))
             })?;
             match kind.as_str() {
-                "job" | "progress" => news(&kind, &data),
+                "job" | "progress" | "log" => news(&kind, &data),
                 "result" => return Ok(data),
                 _ => return Err(Trouble::Said(CliError::from_api(&data))),
             }

@@ -9,6 +9,7 @@ mod mesh;
 mod pin;
 mod receipt;
 mod repo;
+mod seen;
 pub mod serve;
 mod sim;
 mod work;
@@ -30,7 +31,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let home = home(args.home)?;
     match command {
-        Command::Up(up) => return serve::up(&home, &up),
+        Command::Up(up) => return serve::up(&home, &up, args.log_format),
         Command::Node(node) => return serve::node(&home, node),
         _ => {}
     }
@@ -50,6 +51,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Ps(show) => work::ps(&client, show.output),
         Command::Receipt(receipt) => receipt::receipt(&client, &receipt),
         Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
+        Command::Trace(trace) => seen::trace(&client, &trace),
+        Command::Logs(logs) => seen::logs(&client, &logs),
         Command::Dag(command) => dag::dag(&client, &command),
         Command::Pin(command) => pin::pin(&client, &command),
         Command::Repo(command) => repo::repo(&client, &command),

@@ -6,6 +6,7 @@ mod args;
 mod client;
 mod commands;
 mod error;
+mod log;
 #[cfg(test)]
 mod manual;
 mod output;
@@ -18,7 +19,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = args::Args::parse();
-    output::start_log(args.verbose);
+    output::start_log(args.verbose, args.log_format);
     match commands::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),

@@ -3,8 +3,9 @@
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 
-use crate::args::Format;
+use crate::args::{Format, LogFormat};
 use crate::error::CliError;
+use crate::log::JsonLines;
 
 /// Writes one line of data.
 pub fn line(text: &str) -> Result<(), CliError> {
@@ -27,16 +28,16 @@ pub fn say(text: &str) {
 }
 
 /// Sends the log to stderr; `RUST_LOG` says more finely than `-v` what is shown.
-pub fn start_log(verbose: u8) {
+pub fn start_log(verbose: u8, format: LogFormat) {
     let default = match verbose {
         0 => "warn",
         1 => "warn,timerose_node=info,timerose_content=info,timerose_engines=info",
         _ => "info,timerose_node=debug,timerose_content=debug,timerose_engines=debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.event_format(JsonLines).init(),
+    }
 }

@@ -29,6 +29,23 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Takes a text of several lines that somebody else wrote and makes it safe for a terminal: what would drive it, or turn the
+/// order of characters around, is shown as its code.
+pub fn escaped(text: &str) -> String {
+    let drives = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match drives(c) {
+            true => safe.extend(c.escape_unicode()),
+            false => safe.push(c),
+        }
+    }
+    safe
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +59,11 @@ mod tests {
     #[test]
     fn sizes_are_read_at_a_glance() {
         assert_eq!([0, 1023, 1024, 157_286_400].map(bytes), ["0 B", "1023 B", "1.0 KiB", "150.0 MiB"]);
+    }
+
+    #[test]
+    fn hostile_words_do_not_drive_the_terminal_and_keep_their_lines() {
+        assert_eq!(escaped("a\u{1b}[2J\tb\n\u{202e}c\r"), "a\\u{1b}[2J\tb\n\\u{202e}c\\u{d}");
     }
 
     #[test]

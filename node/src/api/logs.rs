@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use timerose_core::span::{LOG_PART_MAX, Question, Reply};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -19,6 +19,8 @@ use super::{Api, Shared, traces};
 /// How often a log that is followed is asked for: the next pause is twice the last as long as nothing comes.
 const PAUSE: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a log is waited for that no node has.
+const UNKNOWN_MAX: Duration = Duration::from_secs(600);
 /// Parts of a log that one answer is put together of: as many as a node keeps.
 const PARTS_MAX: usize = 64 * 1024 / LOG_PART_MAX + 1;
 
@@ -54,7 +56,7 @@ pub(super) async fn log(State(api): Shared, Path(task): Path<String>, Query(how)
     let of = name_of(&task)?;
     if how.follow {
         let place = api.events.place()?;
-        let reader = Reader { api, of, task, from: how.from, pause: PAUSE, ended: false, _place: place };
+        let reader = Reader { api, of, task, from: how.from, pause: PAUSE, ended: false, known: Instant::now(), _place: place };
         let events = futures::stream::unfold(reader, |reader| reader.next());
         return Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response());
     }
@@ -118,6 +120,8 @@ struct Reader {
     from: u64,
     pause: Duration,
     ended: bool,
+    /// When any node had it last.
+    known: Instant,
     _place: OwnedSemaphorePermit,
 }
 
@@ -136,6 +140,7 @@ impl Reader {
                 }
             };
             if let Some(mut part) = found {
+                self.known = Instant::now();
                 let over = part.ended && part.behind == 0;
                 if !over {
                     part.bytes.truncate(part.bytes.len() - unfinished(&part.bytes));
@@ -149,6 +154,10 @@ impl Reader {
                     self.ended = true;
                     return Some((Ok(named("result", &json!({"of": self.task, "node": part.node, "ended": true}))), self));
                 }
+            }
+            if self.known.elapsed() > UNKNOWN_MAX {
+                self.ended = true;
+                return Some((Ok(named("error", ApiError::no_log(&self.task).body())), self));
             }
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(PAUSE_MAX);
