@@ -12,6 +12,7 @@ mod manual;
 mod output;
 mod paths;
 mod progress;
+mod telemetry;
 mod text;
 
 use clap::Parser;

@@ -8,6 +8,7 @@ mod events;
 mod gateway;
 mod jobs;
 mod logs;
+mod metrics;
 mod pins;
 mod receipts;
 mod repo;
@@ -70,7 +71,7 @@ fn router(api: Api) -> Router {
         .route("/", get(page::index))
         .route("/assets/{*name}", get(page::asset))
         .route("/healthz", get(status::healthz))
-        .route("/metrics", get(status::metrics))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/id", get(status::id))
         .route("/v1/members", get(status::members))
         .route("/v1/events", get(events::events))

@@ -8,6 +8,8 @@ use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
 
+use crate::telemetry::TelemetryConfig;
+
 /// Everything that a node is told. Arguments, environment and files are read by the CLI alone.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -30,6 +32,8 @@ pub struct Config {
     pub offers: Resources,
     /// Where what the core is told is recorded, for a replay.
     pub record: Option<PathBuf>,
+    /// Which traces are told, and to whom.
+    pub telemetry: TelemetryConfig,
 }
 
 impl StartError {

@@ -27,3 +27,4 @@ pub use keys::{Keys, open_receipt};
 pub use recorder::{Replayed, replay};
 pub use run::{Running, start};
 pub use shown::verify_receipt;
+pub use telemetry::{Sampler, TelemetryConfig};

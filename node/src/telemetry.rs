@@ -3,22 +3,32 @@
 //! Both are kept in memory within bounds, the latest; whoever is trusted may ask for them. Recording is a push under a lock:
 //! what is shown or exported is made of it by whoever wants it.
 
+mod durations;
+mod export;
 mod logs;
+mod otlp;
 mod ring;
+mod setup;
 mod spans;
 
 use parking_lot::Mutex;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use timerose_core::io::{Input, Output};
 use timerose_core::span::{Context, Question, Reply, Seen};
 use tokio::sync::mpsc;
 
+pub(crate) use durations::Durations;
 use logs::Logs;
 pub(crate) use logs::Voice;
 use ring::{Record, Ring, RootSeen};
+pub use setup::{Sampler, TelemetryConfig};
+
+/// The request whose durations are counted.
+pub(crate) const CALL: &str = "POST /v1/call";
 
 /// What this node saw. Cheap to clone.
 #[derive(Clone)]
@@ -33,16 +43,49 @@ struct Inner {
     count: AtomicU64,
     ring: Mutex<Ring>,
     logs: Mutex<Logs>,
+    sampler: Sampler,
+    calls: Durations,
+    /// Who exports, if anybody does, and how many sampled records came since it looked.
+    exporter: OnceLock<Thread>,
+    pending: AtomicUsize,
+    exported: AtomicU64,
+    dropped: AtomicU64,
 }
 
 impl Telemetry {
     /// Keeps nothing yet. The core's clock began at `begin`.
-    pub fn new(begin: Instant) -> Telemetry {
+    pub fn new(begin: Instant, sampler: Sampler) -> Telemetry {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let begin_us = unix.saturating_sub(begin.elapsed()).as_micros() as u64;
         let keys = [RandomState::new(), RandomState::new()];
-        let (count, ring, logs) = (AtomicU64::new(0), Mutex::default(), Mutex::default());
-        Telemetry(Arc::new(Inner { begin, begin_us, keys, count, ring, logs }))
+        let (count, ring, logs, calls) = (AtomicU64::new(0), Mutex::default(), Mutex::default(), Durations::default());
+        let (exporter, pending, exported, dropped) = Default::default();
+        let inner = Inner { begin, begin_us, keys, count, ring, logs, sampler, calls, exporter, pending, exported, dropped };
+        Telemetry(Arc::new(inner))
+    }
+
+    /// Sends sampled spans where the configuration says, if it says so. `instance` tells this node from others.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub fn export(&self, config: &TelemetryConfig, instance: String) -> std::io::Result<()> {
+        let (mut config, node) = (config.clone(), Arc::downgrade(&self.0));
+        config.resource.push(("service.instance.id".into(), instance));
+        config.resource.push(("service.version".into(), env!("CARGO_PKG_VERSION").into()));
+        let Some(endpoint) = config.endpoint.clone().filter(|_| !config.sampler.is_off()) else { return Ok(()) };
+        let thread = std::thread::Builder::new().name("otlp".into()).spawn(move || export::run(&node, &config, &endpoint))?;
+        let _ = self.0.exporter.set(thread.thread().clone());
+        Ok(())
+    }
+
+    /// How long calls took.
+    pub fn calls(&self) -> &Durations {
+        &self.0.calls
+    }
+
+    /// Records that a collector took, and those that none did.
+    pub fn exported(&self) -> [u64; 2] {
+        [&self.0.exported, &self.0.dropped].map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Answers what the core asks, until it asks no more.
@@ -79,8 +122,14 @@ impl Telemetry {
     }
 
     fn keep(&self, record: Record) {
-        let id = self.id();
+        let (id, sampled) = (self.id(), record.context().sampled);
         self.0.ring.lock().push(id, record);
+        if let Some(exporter) = self.0.exporter.get()
+            && sampled
+            && self.0.pending.fetch_add(1, Ordering::Relaxed) + 1 == export::BATCH
+        {
+            exporter.unpark();
+        }
     }
 
     /// A number that nobody else has.
@@ -97,13 +146,12 @@ impl Telemetry {
     pub fn begin(&self, name: &'static str, cause: Option<Context>) -> Root {
         let id = self.id();
         let trace = cause.map_or_else(|| trace_id(id, self.0.keys[1].hash_one(id)), |cause| cause.trace);
-        let sampled = cause.is_none_or(|cause| cause.sampled);
+        let (sampler, begun) = (&self.0.sampler, self.now_us());
+        let sampled = sampler.samples(cause.as_ref(), &trace);
         let context = Context { trace, span: id.to_be_bytes(), sampled };
         let parent = cause.map(|cause| cause.span);
-        Root {
-            telemetry: self.clone(),
-            seen: Some(RootSeen { context, parent, name, begun: self.now_us(), ended: 0, failure: None }),
-        }
+        let seen = RootSeen { context, parent, name, begun, ended: 0, failure: None };
+        Root { telemetry: self.clone(), begun, name, seen: (!sampler.is_off()).then_some(seen) }
     }
 
     /// The voice of a run: what its guest says is kept under it.
@@ -119,6 +167,9 @@ fn trace_id(high: u64, low: u64) -> [u8; 16] {
 /// The span of a request, which ends when this is dropped.
 pub(crate) struct Root {
     telemetry: Telemetry,
+    begun: u64,
+    name: &'static str,
+    /// Nothing where nothing is traced.
     seen: Option<RootSeen>,
 }
 
@@ -128,9 +179,9 @@ impl Root {
         self.seen.as_ref().map(|seen| seen.context)
     }
 
-    /// The trace's id as text.
-    pub fn trace(&self) -> String {
-        self.context().map(|context| hex(&context.trace)).unwrap_or_default()
+    /// The trace's id as text; none where nothing is traced.
+    pub fn trace(&self) -> Option<String> {
+        self.context().map(|context| hex(&context.trace))
     }
 
     /// The request failed, with this code.
@@ -143,8 +194,13 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
+        let ended = self.telemetry.now_us();
+        if self.name == CALL {
+            let trace = self.seen.as_ref().map(|seen| seen.context.trace);
+            let at_us = self.telemetry.0.begin_us + ended;
+            self.telemetry.0.calls.measured(ended.saturating_sub(self.begun), at_us, trace);
+        }
         if let Some(seen) = self.seen.take() {
-            let ended = self.telemetry.now_us();
             self.telemetry.keep(Record::Root(RootSeen { ended, ..seen }));
         }
     }
@@ -214,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_request_without_a_trace_begins_one_of_its_own() {
-        let telemetry = Telemetry::new(Instant::now());
+        let telemetry = Telemetry::new(Instant::now(), Sampler::default());
         let (one, other) = (telemetry.begin("a", None), telemetry.begin("b", None));
         assert_ne!(one.trace(), other.trace());
         let cause = one.context().expect("it has one");

@@ -18,6 +18,7 @@ use crate::args::{LogFormat, Node, Up};
 use crate::error::CliError;
 use crate::output::{say, show};
 use crate::paths::{api_addrs, api_file, write_api_addrs};
+use crate::telemetry;
 
 /// Guests' memory of a node that a command starts for itself.
 const OWN_MEMORY: u64 = 4 << 30;
@@ -35,6 +36,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         trust: BTreeSet::new(),
         offers: Resources { slots: processors(), memory: OWN_MEMORY },
         record: None,
+        telemetry: Default::default(),
     };
     let running = runtime.block_on(async {
         let mut running = start(config).await?;
@@ -130,6 +132,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         trust,
         offers: Resources { slots: args.slots.unwrap_or_else(processors), memory: args.memory_mib << 20 },
         record: args.record.clone(),
+        telemetry: telemetry::read()?,
     })
 }
 

@@ -68,12 +68,18 @@ impl World {
 
     /// Starts a node and waits until it is ready.
     pub fn node(&self, name: &str, args: &[&str]) -> Node {
+        self.node_with(name, args, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn node_with(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Node {
         let dir = self.path(name);
         let log = self.path(&format!("{name}.log"));
         let mut child = Command::new(TIMEROSE)
             .args(["-v", "node", "--until-stdin-closes", "-o", "json", "--slots", "1", "--data"])
             .arg(&dir)
             .args(args)
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("a log"))

@@ -24,6 +24,7 @@ use super::error::{ApiError, Body};
 use super::{Api, Shared, traces};
 use crate::ports::{AddHow, CHUNKS, ContentRequest, NamedKind};
 use crate::shown::show_usage;
+use crate::telemetry::CALL;
 
 /// The body of a call.
 #[derive(Deserialize)]
@@ -108,7 +109,7 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
         });
     }
     let mut task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
-    let mut root = traces::begin(&api, "POST /v1/call", &headers);
+    let mut root = traces::begin(&api, CALL, &headers);
     if body.detach {
         task.check()?;
         let handle = task.id(&api.ports.view.borrow().me);
@@ -122,7 +123,7 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
     let called = api.client.call(task, timeout, body.memo, client_of(&headers), via, root.context()).await;
     let failed = |failure: Failure| {
         root.failed(failure.code());
-        ApiError::from(failure).of_trace(&root.trace())
+        ApiError::from(failure).of_trace(root.trace())
     };
     let mut answer = show_answer(&called.map_err(failed)?);
     answer["trace"] = json!(root.trace());

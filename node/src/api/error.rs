@@ -80,7 +80,7 @@ impl ApiError {
     }
 
     /// The same with the trace of the request that failed.
-    pub fn of_trace(mut self, trace: &str) -> ApiError {
+    pub fn of_trace(mut self, trace: Option<String>) -> ApiError {
         self.body["trace"] = trace.into();
         self
     }

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_log_is_read_in_parts_by_its_task_or_its_trace_and_keeps_its_last_bytes() {
-        let telemetry = Telemetry::new(Instant::now());
+        let telemetry = Telemetry::new(Instant::now(), Default::default());
         let (task, trace) = (cid_of(RAW, b"task"), [7; 16]);
         let voice = Voice::new(telemetry.clone(), task, Some(trace));
         voice.say(b"one ");
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn logs_are_few_and_small_together() {
-        let telemetry = Telemetry::new(Instant::now());
+        let telemetry = Telemetry::new(Instant::now(), Default::default());
         for n in 0..LOGS_MAX as u32 + 100 {
             telemetry.voice(cid_of(RAW, &n.to_be_bytes()), None).say(&[b'x'; 30_000]);
         }

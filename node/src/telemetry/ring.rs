@@ -55,12 +55,15 @@ impl Record {
 pub(super) struct Ring {
     records: VecDeque<Arc<(u64, Record)>>,
     texts: usize,
+    /// How many were pushed in all.
+    pushed: u64,
 }
 
 impl Ring {
     /// Keeps one more.
     pub fn push(&mut self, id: u64, record: Record) {
         self.texts += record.texts();
+        self.pushed += 1;
         self.records.push_back(Arc::new((id, record)));
         while self.records.len() > RECORDS_MAX || self.texts > TEXTS_MAX {
             let Some(oldest) = self.records.pop_front() else { return };
@@ -71,6 +74,24 @@ impl Ring {
     /// Those of a trace.
     pub fn of(&self, trace: &[u8]) -> Vec<Arc<(u64, Record)>> {
         self.records.iter().filter(|record| record.1.context().trace == trace).cloned().collect()
+    }
+
+    /// At most so many sampled records of those that were pushed from the `next`th on, how many went before they were asked for,
+    /// and what comes after them.
+    pub fn sampled_from(&self, next: u64, most: usize) -> (Vec<Arc<(u64, Record)>>, u64, u64) {
+        let first = self.pushed - self.records.len() as u64;
+        let missed = first.saturating_sub(next);
+        let (mut found, mut after) = (Vec::new(), next.max(first));
+        for record in self.records.iter().skip((after - first) as usize) {
+            if found.len() == most {
+                break;
+            }
+            after += 1;
+            if record.1.context().sampled {
+                found.push(record.clone());
+            }
+        }
+        (found, missed, after)
     }
 
     /// Whether a run of that TaskId, or of that trace, ended here.
@@ -91,6 +112,23 @@ mod tests {
     fn root(n: u8) -> Record {
         let context = Context { trace: [n; 16], span: [n; 8], sampled: false };
         Record::Root(RootSeen { context, parent: None, name: "test", begun: 0, ended: 0, failure: None })
+    }
+
+    #[test]
+    fn an_exporter_gets_what_is_sampled_once_and_hears_how_much_it_missed() {
+        let mut ring = Ring::default();
+        let push = |ring: &mut Ring, sampled| {
+            let Record::Root(root) = root(1) else { return };
+            ring.push(1, Record::Root(RootSeen { context: Context { sampled, ..root.context }, ..root }));
+        };
+        (0..6).for_each(|n| push(&mut ring, n % 2 == 0));
+        let (found, missed, after) = ring.sampled_from(0, 2);
+        assert_eq!((found.len(), missed, after), (2, 0, 3));
+        let (found, missed, after) = ring.sampled_from(after, 2);
+        assert_eq!((found.len(), missed, after), (1, 0, 6));
+        (0..RECORDS_MAX + 10).for_each(|_| push(&mut ring, true));
+        let (found, missed, after) = ring.sampled_from(after, RECORDS_MAX * 2);
+        assert_eq!((found.len(), missed, after), (RECORDS_MAX, 10, RECORDS_MAX as u64 + 16));
     }
 
     #[test]
