@@ -85,6 +85,8 @@ export interface Answer {
   total_us: number;
   usage: Usage;
   reused: boolean;
+  /** The trace that it was part of, where the node traces. */
+  trace?: string | null;
 }
 
 export interface Share {
@@ -172,8 +174,9 @@ export async function getIfThere<T>(path: string): Promise<T | null> {
   }
 }
 
-export async function post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
-  return (await send(path, asJson(body, signal))).json() as Promise<T>;
+export async function post<T>(path: string, body: unknown, signal?: AbortSignal, headers: Record<string, string> = {}): Promise<T> {
+  const init = asJson(body, signal);
+  return (await send(path, { ...init, headers: { ...init.headers, ...headers } })).json() as Promise<T>;
 }
 
 function asJson(body: unknown, signal?: AbortSignal): RequestInit {
