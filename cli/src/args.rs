@@ -105,6 +105,11 @@ pub enum Command {
     /// Say what the garbage collection must spare.
     #[command(subcommand)]
     Pin(Pin),
+    /// Show what this node lets others know that it has.
+    #[command(subcommand)]
+    Provide(Provide),
+    /// Show who has a block: this node, and whom the DHT names.
+    Providers(Providers),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -140,7 +145,8 @@ pub struct Node {
     /// TIMEROSE_PATH is this folder.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where peers reach it, as TCP, QUIC or WebSocket multiaddrs; `none` for a node that only dials others.
+    /// Where peers reach it, as TCP, QUIC or WebSocket multiaddrs; `none` for a node that only dials others. A relay's address with
+    /// `/p2p-circuit` at its end lets peers reach it through that relay.
     #[arg(long, value_name = "MADDR", default_values = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"])]
     pub listen: Vec<String>,
     /// A node of the mesh to join; may be repeated.
@@ -155,6 +161,13 @@ pub struct Node {
     /// A key whose calls it takes and whose answers it believes, as a did:key; may be repeated.
     #[arg(long, value_name = "DID")]
     pub trust: Vec<String>,
+    /// Relay between nodes that it trusts and that cannot dial each other.
+    #[arg(long)]
+    pub relay: bool,
+    /// Join the public network of IPFS: announce there, look up there, and dial no private address that a stranger names. Without it
+    /// a node knows its mesh alone.
+    #[arg(long)]
+    pub public: bool,
     /// Where its HTTP API listens. Whoever reaches it acts as this node.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub api: std::net::SocketAddr,
@@ -170,6 +183,22 @@ pub struct Node {
     /// End when stdin closes: for whoever starts nodes and must not leave them behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
+}
+
+/// `timerose provide`
+#[derive(Subcommand)]
+pub enum Provide {
+    /// Say what is announced in the DHT, what waits, is late or failed, and when the next is due.
+    Stat(Show),
+}
+
+/// `timerose providers`
+#[derive(clap::Args)]
+pub struct Providers {
+    #[command(flatten)]
+    pub show: Show,
+    /// The block, or the root of a file, a folder or a function.
+    pub cid: String,
 }
 
 /// `timerose add`

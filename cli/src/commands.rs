@@ -9,6 +9,7 @@ mod mesh;
 mod pin;
 mod receipt;
 mod repo;
+mod routing;
 pub mod serve;
 mod sim;
 mod work;
@@ -52,6 +53,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Lineage(lineage) => receipt::lineage(&client, &lineage),
         Command::Dag(command) => dag::dag(&client, &command),
         Command::Pin(command) => pin::pin(&client, &command),
+        Command::Provide(command) => routing::provide(&client, &command),
+        Command::Providers(args) => routing::providers(&client, &args),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),

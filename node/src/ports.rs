@@ -20,6 +20,9 @@ use timerose_core::message::Message;
 use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::announce::Announcements;
+use crate::finder::Provider;
+
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<Result<T, Failure>>;
 
@@ -61,6 +64,8 @@ pub(crate) enum ContentRequest {
     Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
     /// Remove what nothing needs and nobody used or put for so long.
     Gc { grace: Duration, news: mpsc::Sender<GcNews> },
+    /// Who has a block: whether it is here, and whom the DHT names.
+    Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
 }
@@ -382,6 +387,8 @@ pub(crate) struct ApiPorts {
     pub view: watch::Receiver<View>,
     /// What the drivers count.
     pub counters: Arc<Counters>,
+    /// What the DHT is told.
+    pub announcements: Announcements,
 }
 
 /// What the drivers count, for `/metrics`.

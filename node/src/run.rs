@@ -22,8 +22,10 @@ use timerose_core::view::View;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::announce::Announcements;
 use crate::client::Client;
 use crate::config::{Config, StartError};
+use crate::finder::{Finder, Routes};
 use crate::journal::Promises;
 use crate::keys::{Keys, wall_clock};
 use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
@@ -97,11 +99,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (promises, promised) = Promises::open(&config.dir)?;
     let functions = Manifests::default();
     let needs = vec![promises.needs()];
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs)?;
+    let (finder, finds) = Finder::new();
+    let announcements = Announcements::default();
+    let routes = Routes { finder, announcements: announcements.clone() };
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, counters.clone())?;
     let receipts = Receipts::open(&config.dir)?;
-    let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
+    let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone(), announcements.clone())?;
 
     let core = core_config(&config, keys.id(), epoch, engines.names());
     let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
@@ -116,14 +121,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
-    let peers = swarm.run(swarm_rx, work.clone(), done.clone());
+    let peers = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
     receipts.run(receipts_rx, done.clone());
     let signing = signer::run(keys.clone(), signer_rx, done.clone());
     promises.run(promises_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
-    let ports = ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone() };
+    let ports = ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone(), announcements };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
     let drivers = Drivers {

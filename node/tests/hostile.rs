@@ -68,6 +68,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         trust: BTreeSet::new(),
         offers: Resources { slots: 1, memory: 1 << 30 },
         record: None,
+        reach: Default::default(),
     };
     let mut running = start(config).await.expect("started");
     let addr = running.addrs().await[0].parse().expect("a multiaddr");

@@ -46,6 +46,7 @@ pub fn config(dir: &Path, slots: u32, join: Vec<String>, trust: &[NodeId]) -> Co
         trust: trust.iter().copied().collect(),
         offers: Resources { slots, memory: 4 << 30 },
         record: None,
+        reach: Default::default(),
     }
 }
 
