@@ -3,6 +3,10 @@
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+mod routing;
+
+pub use routing::{Provide, Providers, Reach};
+
 /// A computing mesh over IPFS: deploy, call and run code by CID, near its data.
 ///
 /// Content and functions are both CIDs. Whoever holds a function's CID can run it on the nearest suitable node.
@@ -161,13 +165,8 @@ pub struct Node {
     /// A key whose calls it takes and whose answers it believes, as a did:key; may be repeated.
     #[arg(long, value_name = "DID")]
     pub trust: Vec<String>,
-    /// Relay between nodes that it trusts and that cannot dial each other.
-    #[arg(long)]
-    pub relay: bool,
-    /// Join the public network of IPFS: announce there, look up there, and dial no private address that a stranger names. Without it
-    /// a node knows its mesh alone.
-    #[arg(long)]
-    pub public: bool,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Where its HTTP API listens. Whoever reaches it acts as this node.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub api: std::net::SocketAddr,
@@ -183,22 +182,6 @@ pub struct Node {
     /// End when stdin closes: for whoever starts nodes and must not leave them behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,
-}
-
-/// `timerose provide`
-#[derive(Subcommand)]
-pub enum Provide {
-    /// Say what is announced in the DHT, what waits, is late or failed, and when the next is due.
-    Stat(Show),
-}
-
-/// `timerose providers`
-#[derive(clap::Args)]
-pub struct Providers {
-    #[command(flatten)]
-    pub show: Show,
-    /// The block, or the root of a file, a folder or a function.
-    pub cid: String,
 }
 
 /// `timerose add`

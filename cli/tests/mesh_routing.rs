@@ -39,26 +39,30 @@ fn channel(world: &World, node: &Node, other: &Node) -> Value {
 #[test]
 fn content_functions_and_results_are_found_at_a_node_that_the_dht_alone_names() {
     let world = World::new();
-    // No two trust each other, and strangers are not dialled: who meets here was found.
+    // No two trust each other, and strangers are not dialled: who meets here was found. The seeker comes first and listens nowhere, so
+    // that nobody finds it either.
     let between = world.node("between", &[]);
     let join = ["--join", &between.addr()];
+    let seeker = world.node("seeker", &["--join", &between.addr(), "--listen", "none"]);
+    seeker.wait_for("members_connected", |members| members == 2);
     let holder = world.node("holder", &join);
-    let seeker = world.node("seeker", &join);
-    let holder_peer = peer(&world, &holder);
     let text = world.write("text", "the time and the rose ".repeat(30_000));
     let file = world.command(&holder.dir, &["add", text.to_str().expect("UTF-8")]).ok();
     let function = deploy(&world, &holder);
     let answer = world.command(&holder.dir, &["call", &function, "--entry", "map", "-o", "json", "--arg", &file]).json();
     let result = answer["result"].as_str().expect("a CID").to_string();
-    for cid in [&file, &function, &result] {
-        wait_until("the announcement", || providers(&world, &seeker, cid).contains(&holder_peer));
-    }
-    let stat = world.command(&holder.dir, &["provide", "stat", "-o", "json"]).json();
-    assert_eq!((&stat["announced"], &stat["late"], &stat["failed"]), (&2.into(), &0.into(), &0.into()), "{stat}");
+    let stat = || world.command(&holder.dir, &["provide", "stat", "-o", "json"]).json();
+    wait_until("the announcements", || stat()["announced"] == 2 && stat()["results"] != 0);
+    let stat = stat();
+    assert_eq!((&stat["late"], &stat["failed"], &stat["left_out"]), (&0.into(), &0.into(), &0.into()), "{stat}");
     assert!(stat["next_s"].as_u64().is_some_and(|s| s > 20 * 3600), "{stat}");
     assert_eq!(world.command(&seeker.dir, &["cat", &result]).ok(), world.command(&holder.dir, &["cat", &result]).ok());
     assert_eq!(world.command(&seeker.dir, &["cat", &file]).ok().len(), "the time and the rose ".len() * 30_000 - 1);
     assert_eq!(between.metric("block_bytes_sent_total"), 0, "it had nothing to give");
+    let holder_peer = peer(&world, &holder);
+    for cid in [&file, &function, &result] {
+        assert!(providers(&world, &seeker, cid).contains(&holder_peer), "{cid}");
+    }
     // What nobody has is said to be nowhere, at once.
     let nowhere = "bafkreiaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     let said = world.command(&seeker.dir, &["cat", nowhere]);

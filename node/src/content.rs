@@ -15,9 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use timerose_content::{
-    Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
-};
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -279,12 +277,7 @@ impl Driver {
                 let _ = answer.send(self.providers(cid).await);
             }
             ContentRequest::Add { source, how, answer } => {
-                let driver = self.clone();
-                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, how, &work)).await;
-                if let (Ok(added), true) = (&added, how.pin) {
-                    self.0.routes.announcements.root(&added.cid);
-                }
-                let _ = answer.send(added);
+                let _ = answer.send(self.add(source, how, work).await);
             }
             ContentRequest::Resolve { root, path, answer } => {
                 let _ = answer.send(self.resolve(root, path).await);
@@ -338,11 +331,7 @@ impl Driver {
                 }
             }
             ContentRequest::ImportCar { source, pin, answer } => {
-                let content = self.0.content.clone();
-                let imported = blocking(move || stream::import_car(&content, source, pin)).await;
-                let pinned = imported.iter().flat_map(|done| &done.roots).filter(|(_, pinned, _)| *pinned);
-                pinned.for_each(|(cid, ..)| self.0.routes.announcements.root(cid));
-                let _ = answer.send(imported);
+                let _ = answer.send(self.import_car(source, pin).await);
             }
         }
     }

@@ -128,7 +128,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let signing = signer::run(keys.clone(), signer_rx, done.clone());
     promises.run(promises_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
-    let ports = ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone(), announcements };
+    let ports =
+        ApiPorts { content: content_port, engine: engine_port, view: view_rx.clone(), counters: counters.clone(), announcements };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
     let drivers = Drivers {

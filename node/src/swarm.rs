@@ -28,6 +28,7 @@ use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
 mod build;
+mod dht;
 mod gossip;
 mod mail;
 mod routing;
@@ -256,7 +257,8 @@ impl Drive {
                 self.addrs.insert(address);
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                for (relay, _) in self.relays.iter_mut().filter(|(_, listener)| **listener == Some(listener_id)).map(|(a, l)| (a, *l = None)) {
+                for (relay, listener) in self.relays.iter_mut().filter(|(_, listener)| **listener == Some(listener_id)) {
+                    *listener = None;
                     tracing::warn!(%relay, ?reason, "not reached through the relay; tried again");
                 }
                 return None;

@@ -131,7 +131,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         trust,
         offers: Resources { slots: args.slots.unwrap_or_else(processors), memory: args.memory_mib << 20 },
         record: args.record.clone(),
-        reach: Reach { public: args.public, relay: args.relay },
+        reach: Reach { public: args.reach.public, relay: args.reach.relay },
     })
 }
 

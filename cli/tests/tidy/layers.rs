@@ -19,13 +19,15 @@ const VOCABULARY: &[&str] = &["id", "resources", "record", "failure", "function"
 
 /// The files of the node that are no drivers: any of them may use them, and they use no driver.
 const NODE_SHARED: &[&str] = &[
-    "client", // how the node's users ask its core
-    "config", // what a node is told at its start
-    "frames", // frames in files that are appended to: what the journal and the recorder write
-    "keys",   // its key, and what it checks with those of others
-    "ports",  // the narrow handles that the loop gives to drivers
-    "shown",  // what is shown of a receipt
-    "wire",   // the task protocol's frames: what the swarm reads and writes
+    "client",   // how the node's users ask its core
+    "config",   // what a node is told at its start
+    "announce", // the queue of what the DHT is told
+    "finder",   // the handle by which the DHT is asked
+    "frames",   // frames in files that are appended to: what the journal and the recorder write
+    "keys",     // its key, and what it checks with those of others
+    "ports",    // the narrow handles that the loop gives to drivers
+    "shown",    // what is shown of a receipt
+    "wire",     // the task protocol's frames: what the swarm reads and writes
 ];
 
 /// The files of one crate's sources.

@@ -4,13 +4,15 @@ use cid::Cid;
 use futures::future::join_all;
 use libp2p::PeerId;
 use std::collections::BTreeSet;
+use std::io::Read;
 use timerose_content::{Fetch, FetchError, pin};
 use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 
-use super::{Driver, FETCH_MAX, blocking, of_fetch, of_store};
+use super::{Driver, FETCH_MAX, blocking, of_fetch, of_store, stream};
 use crate::finder::Provider;
 use crate::keys::peer_of;
+use crate::ports::{AddHow, Added, Imported, WorkSender};
 
 /// Times that one fetch looks for providers: each time of those who were not asked before.
 const LOOK_UPS: usize = 4;
@@ -42,6 +44,25 @@ impl Driver {
             hints.splice(0..0, found.iter().copied());
             tried.extend(found);
         }
+    }
+
+    /// Adds a file or an archive, and announces what is pinned of it.
+    pub(super) async fn add(&self, source: Box<dyn Read + Send>, how: AddHow, work: WorkSender) -> Result<Added, Failure> {
+        let driver = self.clone();
+        let added = blocking(move || driver.0.imports.add(&driver.0.content, source, how, &work)).await?;
+        if how.pin {
+            self.0.routes.announcements.root(&added.cid);
+        }
+        Ok(added)
+    }
+
+    /// Takes a CAR in, and announces what is pinned of it.
+    pub(super) async fn import_car(&self, source: Box<dyn Read + Send>, pin: bool) -> Result<Imported, Failure> {
+        let content = self.0.content.clone();
+        let imported = blocking(move || stream::import_car(&content, source, pin)).await?;
+        let pinned = imported.roots.iter().filter(|(_, pinned, _)| *pinned);
+        pinned.for_each(|(cid, ..)| self.0.routes.announcements.root(cid));
+        Ok(imported)
     }
 
     /// Whether a block is here, and who else has it by the DHT.

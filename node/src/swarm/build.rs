@@ -10,8 +10,8 @@ use std::time::Duration;
 use timerose_content::{exchange, frames};
 use timerose_core::id::NodeId;
 
+use super::dht::{self, Kad};
 use super::gossip::{self, Gossip};
-use super::routing::{self, Kad};
 use crate::config::{Config, StartError};
 use crate::keys::{Keys, peer_of};
 use crate::wire::TaskCodec;
@@ -96,7 +96,7 @@ pub(super) fn swarm(
                 exchange,
                 tasks,
                 gossip: gossip::behaviour(key)?,
-                kad: routing::behaviour(me, config.reach.public),
+                kad: dht::behaviour(me, config.reach.public),
                 relayed,
                 direct: dcutr::Behaviour::new(me),
                 relay: config.reach.relay.then(|| relay::Behaviour::new(me, relaying(&config.trust))).into(),
@@ -122,7 +122,8 @@ fn relaying(trust: &BTreeSet<NodeId>) -> relay::Config {
     let trusted: BTreeSet<PeerId> = trust.iter().filter_map(peer_of).collect();
     let only = || {
         let trusted = trusted.clone();
-        let limiter: Box<dyn relay::RateLimiter> = Box::new(move |peer: PeerId, _: &libp2p::Multiaddr, _| trusted.contains(&peer));
+        let limiter: Box<dyn relay::RateLimiter> =
+            Box::new(move |peer: PeerId, _: &libp2p::Multiaddr, _| trusted.contains(&peer));
         vec![limiter]
     };
     relay::Config {
