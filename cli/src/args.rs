@@ -1,10 +1,12 @@
 //! The arguments. Their doc comments are the manual.
 
+mod routing;
 mod seen;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+pub use routing::{Provide, Providers, Reach};
 pub use seen::{LogFormat, Logs, Trace};
 
 /// A computing mesh over IPFS: deploy, call and run code by CID, near its data.
@@ -116,6 +118,11 @@ pub enum Command {
     /// Say what the garbage collection must spare.
     #[command(subcommand)]
     Pin(Pin),
+    /// Show what this node lets others know that it has.
+    #[command(subcommand)]
+    Provide(Provide),
+    /// Show who has a block: this node, and whom the DHT names.
+    Providers(Providers),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -151,7 +158,8 @@ pub struct Node {
     /// TIMEROSE_PATH is this folder.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Where peers reach it, as TCP, QUIC or WebSocket multiaddrs; `none` for a node that only dials others.
+    /// Where peers reach it, as TCP, QUIC or WebSocket multiaddrs; `none` for a node that only dials others. A relay's address with
+    /// `/p2p-circuit` at its end lets peers reach it through that relay.
     #[arg(long, value_name = "MADDR", default_values = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"])]
     pub listen: Vec<String>,
     /// A node of the mesh to join; may be repeated.
@@ -166,6 +174,8 @@ pub struct Node {
     /// A key whose calls it takes and whose answers it believes, as a did:key; may be repeated.
     #[arg(long, value_name = "DID")]
     pub trust: Vec<String>,
+    #[command(flatten)]
+    pub reach: Reach,
     /// Where its HTTP API listens. Whoever reaches it acts as this node.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub api: std::net::SocketAddr,

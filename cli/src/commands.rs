@@ -10,6 +10,7 @@ mod pin;
 mod receipt;
 mod repo;
 mod seen;
+mod routing;
 pub mod serve;
 mod sim;
 mod work;
@@ -55,6 +56,8 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Logs(logs) => seen::logs(&client, &logs),
         Command::Dag(command) => dag::dag(&client, &command),
         Command::Pin(command) => pin::pin(&client, &command),
+        Command::Provide(command) => routing::provide(&client, &command),
+        Command::Providers(args) => routing::providers(&client, &args),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),

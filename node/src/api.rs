@@ -13,6 +13,7 @@ mod pins;
 mod receipts;
 mod repo;
 mod page;
+mod routing;
 mod status;
 mod traces;
 mod work;
@@ -87,6 +88,8 @@ fn router(api: Api) -> Router {
         .route("/v1/receipt/{cid}", get(receipts::receipt))
         .route("/v1/proof/{cid}", get(receipts::proof))
         .route("/v1/lineage/{cid}", get(receipts::lineage))
+        .route("/v1/provide", get(routing::provide))
+        .route("/v1/providers/{cid}", get(routing::providers))
         .route("/v1/repo", get(repo::stat))
         .route("/v1/repo/gc", post(repo::gc))
         .route("/v1/pins", get(pins::list).post(pins::add))

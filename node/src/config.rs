@@ -34,6 +34,17 @@ pub struct Config {
     pub record: Option<PathBuf>,
     /// Which traces are told, and to whom.
     pub telemetry: TelemetryConfig,
+    /// How far it reaches beyond its mesh.
+    pub reach: Reach,
+}
+
+/// How far a node reaches beyond its mesh.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reach {
+    /// Whether it joins the public network of IPFS. If so, it dials no private address that a stranger names.
+    pub public: bool,
+    /// Whether it relays between nodes that it trusts and that cannot dial each other.
+    pub relay: bool,
 }
 
 impl StartError {

@@ -3,6 +3,7 @@
 mod import;
 mod pins;
 mod repo;
+mod routes;
 mod shelf;
 mod stream;
 
@@ -14,9 +15,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use timerose_content::{
-    Content, ContentError, DAG_CBOR, EntryKind, Fetch, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
-};
+use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -29,7 +28,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
 use crate::config::StartError;
-use crate::keys::peer_of;
+use crate::finder::Routes;
 use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
@@ -57,6 +56,7 @@ struct Inner {
     functions: Manifests,
     imports: Imports,
     needs: Vec<Arc<dyn Needs>>,
+    routes: Routes,
 }
 
 impl Driver {
@@ -67,6 +67,7 @@ impl Driver {
         requests: Requests,
         functions: Manifests,
         needs: Vec<Arc<dyn Needs>>,
+        routes: Routes,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
         let path = dir.join("blocks");
         let runtime = Handle::current();
@@ -80,13 +81,14 @@ impl Driver {
             functions,
             imports: Imports::new(me, requests),
             needs,
+            routes,
         };
         Ok((Driver(Arc::new(inner)), behaviour))
     }
 
     /// The handle for the other drivers.
     pub fn shelf(&self) -> Arc<dyn Shelf> {
-        Arc::new(LocalShelf::new(self.0.content.clone()))
+        Arc::new(LocalShelf::new(self.0.content.clone(), self.0.routes.announcements.clone()))
     }
 
     /// Runs until the queues close.
@@ -97,6 +99,7 @@ impl Driver {
         work: WorkSender,
         done: mpsc::Sender<Input>,
     ) {
+        self.announce_pins();
         let driver = self.clone();
         tokio::spawn(async move {
             while let Some(output) = outputs.recv().await {
@@ -181,13 +184,6 @@ impl Driver {
         running.insert(ticket, task.abort_handle());
     }
 
-    /// Brings content here and says how many bytes came from peers.
-    async fn fetch(&self, roots: Vec<Cid>, recursive: bool, hints: &[NodeId]) -> Result<u64, Failure> {
-        let hints = hints.iter().filter_map(peer_of).collect();
-        let request = Fetch { roots, hints, recursive, limit_bytes: FETCH_MAX };
-        self.0.content.fetch(request).await.map(|fetched| fetched.bytes).map_err(of_fetch)
-    }
-
     /// Reads a manifest, from peers where it is not here.
     async fn load(&self, cid: Cid, hints: &[NodeId]) -> Result<Arc<Function>, Failure> {
         if let Some(function) = self.0.functions.get(&cid) {
@@ -199,6 +195,8 @@ impl Driver {
         function.check()?;
         let function = Arc::new(function);
         self.0.functions.put(cid, function.clone());
+        // Whoever looks for it finds that this node has it now.
+        self.0.routes.announcements.result(&cid);
         Ok(function)
     }
 
@@ -275,10 +273,11 @@ impl Driver {
                 let stats = self.0.content.stats();
                 let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
             }
+            ContentRequest::Providers { cid, answer } => {
+                let _ = answer.send(self.providers(cid).await);
+            }
             ContentRequest::Add { source, how, answer } => {
-                let driver = self.clone();
-                let added = blocking(move || driver.0.imports.add(&driver.0.content, source, how, &work));
-                let _ = answer.send(added.await);
+                let _ = answer.send(self.add(source, how, work).await);
             }
             ContentRequest::Resolve { root, path, answer } => {
                 let _ = answer.send(self.resolve(root, path).await);
@@ -307,9 +306,7 @@ impl Driver {
                 let _ = answer.send(self.pin(pin).await);
             }
             ContentRequest::Unpin { cid, answer } => {
-                let content = self.0.content.clone();
-                let removed = blocking(move || pin::remove(content.store(), &cid).map_err(|e| of_store(&e)));
-                let _ = answer.send(removed.await);
+                let _ = answer.send(self.unpin(cid).await);
             }
             ContentRequest::Pins { after, answer } => {
                 let content = self.0.content.clone();
@@ -334,8 +331,7 @@ impl Driver {
                 }
             }
             ContentRequest::ImportCar { source, pin, answer } => {
-                let content = self.0.content.clone();
-                let _ = answer.send(blocking(move || stream::import_car(&content, source, pin)).await);
+                let _ = answer.send(self.import_car(source, pin).await);
             }
         }
     }

@@ -3,11 +3,13 @@
 //! The shape is a star: [`run`] starts every driver and gives each its queues; no driver knows another. What they share
 //! stands in `ports` (the narrow handles), `telemetry`, `keys` and `config`.
 
+mod announce;
 mod api;
 mod client;
 mod config;
 mod content;
 mod engine;
+mod finder;
 mod frames;
 mod journal;
 mod keys;
@@ -22,7 +24,7 @@ mod telemetry;
 mod wire;
 
 pub use client::Client;
-pub use config::{Config, StartError};
+pub use config::{Config, Reach, StartError};
 pub use keys::{Keys, open_receipt};
 pub use recorder::{Replayed, replay};
 pub use run::{Running, start};

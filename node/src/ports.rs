@@ -21,6 +21,8 @@ use timerose_core::span::Reply;
 use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::announce::Announcements;
+use crate::finder::Provider;
 use crate::telemetry::Telemetry;
 
 /// Where an answer goes.
@@ -64,6 +66,8 @@ pub(crate) enum ContentRequest {
     Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
     /// Remove what nothing needs and nobody used or put for so long.
     Gc { grace: Duration, news: mpsc::Sender<GcNews> },
+    /// Who has a block: whether it is here, and whom the DHT names.
+    Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
 }
@@ -389,6 +393,8 @@ pub(crate) struct ApiPorts {
     pub counters: Arc<Counters>,
     /// What this node saw.
     pub telemetry: Telemetry,
+    /// What the DHT is told.
+    pub announcements: Announcements,
 }
 
 /// What the drivers count, for `/metrics`.

@@ -22,8 +22,10 @@ use timerose_core::view::View;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::announce::Announcements;
 use crate::client::Client;
 use crate::config::{Config, StartError};
+use crate::finder::{Finder, Routes};
 use crate::journal::Promises;
 use crate::keys::{Keys, peer_of, wall_clock};
 use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
@@ -92,10 +94,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (lock, epoch) = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
     let counters = Arc::new(Counters::default());
-    let telemetry = Telemetry::new(begin, config.telemetry.sampler);
-    let instance = peer_of(&keys.id()).map(|peer| peer.to_string()).unwrap_or_default();
-    let threads = |e: std::io::Error| StartError::Engine(format!("no thread for the exporter: {e}"));
-    telemetry.export(&config.telemetry, instance).map_err(threads)?;
+    let telemetry = observe(&config, &keys, begin)?;
     let requests = Requests::default();
     let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
@@ -103,11 +102,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (promises, promised) = Promises::open(&config.dir)?;
     let functions = Manifests::default();
     let needs = vec![promises.needs()];
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs)?;
+    let (finder, finds) = Finder::new();
+    let announcements = Announcements::default();
+    let routes = Routes { finder, announcements: announcements.clone() };
+    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, (counters.clone(), telemetry.clone()))?;
     let receipts = Receipts::open(&config.dir)?;
-    let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone())?;
+    let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone(), announcements.clone())?;
 
     let core = core_config(&config, keys.id(), epoch, engines.names());
     let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
@@ -123,7 +125,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
-    let peers = swarm.run(swarm_rx, work.clone(), done.clone());
+    let peers = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
     receipts.run(receipts_rx, done.clone());
@@ -132,8 +134,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     telemetry.run(telemetry_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
     let (view_port, seen) = (view_rx.clone(), telemetry.clone());
-    let ports =
-        ApiPorts { content: content_port, engine: engine_port, view: view_port, counters: counters.clone(), telemetry: seen };
+    let ports = ApiPorts {
+        content: content_port,
+        engine: engine_port,
+        view: view_port,
+        counters: counters.clone(),
+        telemetry: seen,
+        announcements,
+    };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
     let drivers = Drivers {
@@ -153,6 +161,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
     Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended })
+}
+
+/// What this node will have seen, and whoever it is told to.
+fn observe(config: &Config, keys: &Keys, begin: Instant) -> Result<Telemetry, StartError> {
+    let telemetry = Telemetry::new(begin, config.telemetry.sampler);
+    let instance = peer_of(&keys.id()).map(|peer| peer.to_string()).unwrap_or_default();
+    let threads = |e: std::io::Error| StartError::Engine(format!("no thread for the exporter: {e}"));
+    telemetry.export(&config.telemetry, instance).map_err(threads)?;
+    Ok(telemetry)
 }
 
 /// What the core is told of its node.

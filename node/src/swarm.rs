@@ -6,13 +6,12 @@
 
 use bytes::Bytes;
 use futures::StreamExt;
-use libp2p::Transport;
-use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::upgrade::Version;
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, Swarm, SwarmBuilder, gossipsub, identify, noise, ping, tcp, yamux};
-use std::collections::BTreeSet;
+use libp2p::{Multiaddr, Swarm, gossipsub, identify, kad, ping};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use timerose_content::{exchange, frames};
@@ -21,42 +20,29 @@ use timerose_core::io::{Input, Output};
 use timerose_core::message::Frame;
 use tokio::sync::mpsc;
 
-use crate::config::{Config, StartError};
+use crate::announce::Announcements;
+use crate::config::{Config, Reach, StartError};
+use crate::finder::Find;
 use crate::keys::{Keys, node_of, peer_of};
 use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
+mod build;
+mod dht;
 mod gossip;
 mod mail;
+mod routing;
 mod seal;
 
-use gossip::{Gossip, Said, Topics};
+use build::{Protocols, ProtocolsEvent};
+use gossip::{Said, Topics};
 use mail::{Mail, Ready};
+use routing::Routing;
 
-/// Every connection of a node stays open: a mesh of nodes is not a public network with churn to save on.
-const IDLE: Duration = Duration::from_secs(24 * 3600);
-/// How often round trips are measured; it also finds out that a silent peer is gone.
-const PING_EVERY: Duration = Duration::from_secs(5);
-const PING_WAIT: Duration = Duration::from_secs(10);
-
-/// Connections that one peer may have: two that dial each other at once have two.
-const CONNECTIONS_PER_PEER: u32 = 4;
-/// Connections that peers may have opened, in all; further ones are closed at once.
-const CONNECTIONS_IN: u32 = 1024;
-/// Connections that peers are opening at the same time.
-const PENDING_IN: u32 = 128;
 /// How often topics that nobody uses are left.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
-
-#[derive(NetworkBehaviour)]
-struct Protocols {
-    limits: connection_limits::Behaviour,
-    identify: identify::Behaviour,
-    ping: ping::Behaviour,
-    exchange: exchange::Behaviour,
-    tasks: frames::Behaviour<TaskCodec>,
-    gossip: Gossip,
-}
+/// How often a relay is tried again that this node is not reached through.
+const RELAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The swarm, listening, and not yet run.
 pub(crate) struct Driver {
@@ -66,8 +52,14 @@ pub(crate) struct Driver {
     counters: Arc<Counters>,
     keys: Keys,
     topics: Topics,
+    routing: Routing,
+    relays: Relays,
+    reach: Reach,
     listens: bool,
 }
+
+/// The relays that this node is to be reached through, each with the listener that stands there.
+type Relays = BTreeMap<Multiaddr, Option<ListenerId>>;
 
 impl Driver {
     /// Builds the swarm and listens. Must be called inside a tokio runtime.
@@ -76,65 +68,42 @@ impl Driver {
         keys: &Keys,
         exchange: exchange::Behaviour,
         counters: Arc<Counters>,
+        announcements: Announcements,
     ) -> Result<Driver, StartError> {
         let fail = |addr: &str, why: String| StartError::Listen { addr: addr.to_string(), why };
         let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec::new(keys.clone())));
-        let limits = ConnectionLimits::default()
-            .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER))
-            .with_max_established_incoming(Some(CONNECTIONS_IN))
-            .with_max_pending_incoming(Some(PENDING_IN));
-        let agent = format!("timerose/{}", env!("CARGO_PKG_VERSION"));
-        let mut swarm = SwarmBuilder::with_existing_identity(keys.keypair())
-            .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .map_err(|e| fail("tcp", e.to_string()))?
-            .with_quic()
-            .with_other_transport(|key| {
-                let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-                let secure = noise::Config::new(key)?;
-                Ok(libp2p_websocket::Config::new(tcp)
-                    .upgrade(Version::V1Lazy)
-                    .authenticate(secure)
-                    .multiplex(yamux::Config::default()))
-            })
-            .map_err(|e| fail("websocket", e.to_string()))?
-            .with_behaviour(|key| {
-                Ok(Protocols {
-                    limits: connection_limits::Behaviour::new(limits),
-                    identify: identify::Behaviour::new(
-                        identify::Config::new("ipfs/0.1.0".into(), key.public()).with_agent_version(agent),
-                    ),
-                    ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_EVERY).with_timeout(PING_WAIT)),
-                    exchange,
-                    tasks,
-                    gossip: gossip::behaviour(key)?,
-                })
-            })
-            .map_err(|e| fail("swarm", e.to_string()))?
-            .with_swarm_config(|c| c.with_idle_connection_timeout(IDLE))
-            .build();
+        let mut swarm = build::swarm(config, keys, exchange, tasks)?;
         for addr in &config.join {
             parse(addr)?;
         }
+        let mut relays = BTreeMap::new();
         for addr in &config.listen {
-            swarm.listen_on(parse(addr)?).map_err(|e| fail(addr, e.to_string()))?;
+            let parsed = parse(addr)?;
+            let listener = swarm.listen_on(parsed.clone()).map_err(|e| fail(addr, e.to_string()))?;
+            if parsed.iter().any(|part| part == Protocol::P2pCircuit) {
+                relays.insert(parsed, Some(listener));
+            }
         }
         let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
-        Ok(Driver { swarm, sender, events, counters, keys: keys.clone(), topics, listens: !config.listen.is_empty() })
+        let routing = Routing::new(announcements, config.reach.public);
+        let (keys, listens, reach) = (keys.clone(), !config.listen.is_empty(), config.reach);
+        Ok(Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, listens })
     }
 
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
-    /// may be full; this node's own addresses to `own`.
+    /// may be full; this node's own addresses to `own`. Look-ups come by `finds`.
     pub fn run(
         self,
         outputs: mpsc::Receiver<Output>,
+        finds: mpsc::Receiver<Find>,
         work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> mpsc::Receiver<frames::Event<Heard>> {
-        let Driver { swarm, sender, events, counters, keys, topics, listens } = self;
+        let Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, listens } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
-        let drive = Drive { swarm, sender, topics, mail, work, own, counters, addrs: BTreeSet::new() };
-        tokio::spawn(drive.run(outputs, sealed, listens));
+        let addrs = BTreeSet::new();
+        let drive = Drive { swarm, sender, topics, routing, relays, reach, mail, work, own, counters, addrs, somebody: false };
+        tokio::spawn(drive.run(outputs, finds, sealed, listens));
         events
     }
 }
@@ -178,16 +147,28 @@ struct Drive {
     swarm: Swarm<Protocols>,
     sender: frames::Sender,
     topics: Topics,
+    routing: Routing,
+    relays: Relays,
+    reach: Reach,
     mail: Mail,
     work: WorkSender,
     own: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     addrs: BTreeSet<Multiaddr>,
+    /// Whether anybody of the DHT was met.
+    somebody: bool,
 }
 
 impl Drive {
-    async fn run(mut self, mut outputs: mpsc::Receiver<Output>, mut sealed: mpsc::Receiver<Ready>, listens: bool) {
+    async fn run(
+        mut self,
+        mut outputs: mpsc::Receiver<Output>,
+        mut finds: mpsc::Receiver<Find>,
+        mut sealed: mpsc::Receiver<Ready>,
+        listens: bool,
+    ) {
         let mut tidy = tokio::time::interval(TIDY_EVERY);
+        let mut again = tokio::time::interval(RELAY_AGAIN);
         // A node that listens nowhere has all its addresses already.
         let mut input = (!listens).then(|| Input::Listening { addrs: Vec::new() });
         loop {
@@ -202,7 +183,13 @@ impl Drive {
                     Some(output) => self.carry_out(output),
                 },
                 Some(ready) = sealed.recv() => self.publish(ready),
-                _ = tidy.tick() => self.topics.tidy(&mut self.swarm.behaviour_mut().gossip),
+                Some(find) = finds.recv() => self.routing.find(&mut self.swarm, find),
+                () = self.routing.due(self.somebody) => self.routing.announce(&mut self.swarm.behaviour_mut().kad),
+                _ = again.tick(), if !self.relays.is_empty() => self.relay_again(),
+                _ = tidy.tick() => {
+                    self.topics.tidy(&mut self.swarm.behaviour_mut().gossip);
+                    self.routing.tidy(&mut self.swarm.behaviour_mut().kad);
+                }
                 event = self.swarm.select_next_some() => input = self.hear(event),
             }
         }
@@ -263,7 +250,30 @@ impl Drive {
         match event {
             SwarmEvent::NewListenAddr { address, .. } => {
                 tracing::info!(%address, "listening");
+                if self.reach.relay {
+                    // Whoever waits at a relay tells others where that is.
+                    self.swarm.add_external_address(address.clone());
+                }
                 self.addrs.insert(address);
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                for (relay, listener) in self.relays.iter_mut().filter(|(_, listener)| **listener == Some(listener_id)) {
+                    *listener = None;
+                    tracing::warn!(%relay, ?reason, "not reached through the relay; tried again");
+                }
+                return None;
+            }
+            SwarmEvent::Behaviour(ProtocolsEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                self.routing.met(&mut self.swarm.behaviour_mut().kad, peer_id, info);
+                return None;
+            }
+            SwarmEvent::Behaviour(ProtocolsEvent::Kad(kad::Event::RoutingUpdated { .. })) => {
+                self.somebody = true;
+                return None;
+            }
+            SwarmEvent::Behaviour(ProtocolsEvent::Kad(event)) => {
+                self.routing.hear(&mut self.swarm, event);
+                return None;
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.addrs.remove(&address);
@@ -279,6 +289,7 @@ impl Drive {
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                 self.topics.up(peer_id);
+                self.routing.dialled(&self.swarm, &peer_id);
                 return None;
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
@@ -287,13 +298,24 @@ impl Drive {
             }
             SwarmEvent::OutgoingConnectionError { peer_id, error, .. } => {
                 tracing::debug!(?peer_id, %error, "could not connect");
+                if let Some(peer) = peer_id {
+                    self.routing.dialled(&self.swarm, &peer);
+                }
                 return None;
             }
             _ => return None,
         }
         let me = self.swarm.local_peer_id();
-        let addrs = self.addrs.iter().map(|addr| format!("{addr}/p2p/{me}")).collect();
-        Some(Input::Listening { addrs })
+        // Addresses by a relay end in it already.
+        let full = |addr: &Multiaddr| addr.clone().with_p2p(*me).unwrap_or_else(|same| same).to_string();
+        Some(Input::Listening { addrs: self.addrs.iter().map(full).collect() })
+    }
+
+    /// Asks relays once more to be reached through them.
+    fn relay_again(&mut self) {
+        for (relay, listener) in self.relays.iter_mut().filter(|(_, listener)| listener.is_none()) {
+            *listener = self.swarm.listen_on(relay.clone()).ok();
+        }
     }
 
     fn gossip(&mut self, event: gossipsub::Event) {

@@ -69,6 +69,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         offers: Resources { slots: 1, memory: 1 << 30 },
         record: None,
         telemetry: Default::default(),
+        reach: Default::default(),
     };
     let mut running = start(config).await.expect("started");
     let addr = running.addrs().await[0].parse().expect("a multiaddr");

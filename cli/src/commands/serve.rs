@@ -8,7 +8,7 @@ use std::process::Stdio;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
-use timerose_node::{Config, Keys, Running, StartError, start};
+use timerose_node::{Config, Keys, Reach, Running, StartError, start};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Runtime;
@@ -37,6 +37,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         offers: Resources { slots: processors(), memory: OWN_MEMORY },
         record: None,
         telemetry: Default::default(),
+        reach: Reach::default(),
     };
     let running = runtime.block_on(async {
         let mut running = start(config).await?;
@@ -133,6 +134,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         offers: Resources { slots: args.slots.unwrap_or_else(processors), memory: args.memory_mib << 20 },
         record: args.record.clone(),
         telemetry: telemetry::read()?,
+        reach: Reach { public: args.reach.public, relay: args.reach.relay },
     })
 }
 

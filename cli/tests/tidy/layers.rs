@@ -20,7 +20,9 @@ const VOCABULARY: &[&str] = &["id", "resources", "record", "failure", "function"
 /// The files of the node that are no drivers: any of them may use them, and they use no driver.
 const NODE_SHARED: &[&str] = &[
     "client",    // how the node's users ask its core
+    "announce",  // the queue of what the DHT is told
     "config",    // what a node is told at its start
+    "finder",    // the handle by which the DHT is asked
     "frames",    // frames in files that are appended to: what the journal and the recorder write
     "keys",      // its key, and what it checks with those of others
     "ports",     // the narrow handles that the loop gives to drivers

@@ -47,6 +47,7 @@ pub fn config(dir: &Path, slots: u32, join: Vec<String>, trust: &[NodeId]) -> Co
         offers: Resources { slots, memory: 4 << 30 },
         record: None,
         telemetry: Default::default(),
+        reach: Default::default(),
     }
 }
 

@@ -31,12 +31,23 @@ impl Driver {
             let pinned = tokio::task::spawn_blocking(move || content.pin(&wanted)).await;
             tries += 1;
             match pinned {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(())) => {
+                    self.0.routes.announcements.root(&pin.cid);
+                    return Ok(());
+                }
                 Ok(Err(ContentError::Missing { .. })) if tries < TRIES && !pin.partial => {}
                 Ok(Err(error)) => return Err(of_content(error)),
                 Err(ended) => return Err(Failure::NodeFailed { what: format!("pinning ended early: {ended}") }),
             }
         }
+    }
+
+    /// Removes a pin, and gives it.
+    pub(super) async fn unpin(&self, cid: Cid) -> Result<Option<Pin>, Failure> {
+        let content = self.0.content.clone();
+        let removed = blocking(move || pin::remove(content.store(), &cid).map_err(|e| of_store(&e))).await?;
+        self.0.routes.announcements.withdraw(&cid);
+        Ok(removed)
     }
 
     /// Brings blocks here that are kept for others.

@@ -8,6 +8,7 @@ use timerose_core::failure::Failure;
 use timerose_engines::{Host, HostEntry};
 
 use super::of_content;
+use crate::announce::Announcements;
 use crate::ports::Shelf;
 
 /// Files that are kept open between reads: a guest reads its arguments in order, some of a mount at a time.
@@ -16,12 +17,13 @@ const OPEN_MAX: usize = 16;
 /// Content as one node's guests see it.
 pub(super) struct LocalShelf {
     content: Content,
+    announcements: Announcements,
     open: Mutex<VecDeque<(Cid, FileReader)>>,
 }
 
 impl LocalShelf {
-    pub fn new(content: Content) -> LocalShelf {
-        LocalShelf { content, open: Mutex::default() }
+    pub fn new(content: Content, announcements: Announcements) -> LocalShelf {
+        LocalShelf { content, announcements, open: Mutex::default() }
     }
 
     /// Does something with a file's reader, keeping it open for the next read.
@@ -72,7 +74,9 @@ impl Host for LocalShelf {
 
 impl Shelf for LocalShelf {
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure> {
-        self.content.add_bytes_soon(bytes).map_err(of_content)
+        let cid = self.content.add_bytes_soon(bytes).map_err(of_content)?;
+        self.announcements.result(&cid);
+        Ok(cid)
     }
 
     fn hold(&self, roots: &[Cid]) -> Hold {
