@@ -1,11 +1,15 @@
 //! The arguments. Their doc comments are the manual.
 
+mod care;
+mod pin;
 mod routing;
 mod seen;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+pub use care::Completions;
+pub use pin::Pin;
 pub use routing::{Provide, Providers, Reach};
 pub use seen::{LogFormat, Logs, Trace};
 
@@ -126,6 +130,12 @@ pub enum Command {
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
+    /// Check this machine, its node and the mesh around it: each finding with its cause and what to do.
+    Doctor(Show),
+    /// Watch the nodes and the work that runs: drawn anew each second on a terminal, once elsewhere, a line a second as JSON.
+    Top(Show),
+    /// Write what makes a shell complete commands and options.
+    Completions(Completions),
     /// Run a scenario in the simulator.
     Sim(Sim),
     /// Tell a fresh node's core what `node --record` wrote, and compare what it decides.
@@ -511,53 +521,6 @@ pub struct Gc {
     /// For how long blocks are spared after they were put or used: 0s, 10m, 24h.
     #[arg(long, default_value = "1h", value_parser = duration)]
     pub grace: std::time::Duration,
-}
-
-/// `timerose pin`
-#[derive(Subcommand)]
-pub enum Pin {
-    /// Pin a CID, fetching what is not here.
-    Add(PinAdd),
-    /// List the pins.
-    Ls(PinLs),
-    /// Remove pins; what they held goes with the next collection.
-    Rm(PinRm),
-}
-
-/// `timerose pin add`
-#[derive(clap::Args)]
-pub struct PinAdd {
-    #[command(flatten)]
-    pub show: Show,
-    /// What to pin.
-    #[arg(value_name = "CID", required = true)]
-    pub cids: Vec<String>,
-    /// A name for it, in your words.
-    #[arg(long, default_value = "", hide_default_value = true)]
-    pub name: String,
-    /// Pin the block alone, not what it links to.
-    #[arg(long)]
-    pub direct: bool,
-}
-
-/// `timerose pin ls`
-#[derive(clap::Args)]
-pub struct PinLs {
-    #[command(flatten)]
-    pub show: Show,
-    /// Only those of this name.
-    #[arg(long)]
-    pub name: Option<String>,
-}
-
-/// `timerose pin rm`
-#[derive(clap::Args)]
-pub struct PinRm {
-    #[command(flatten)]
-    pub show: Show,
-    /// What is no longer needed.
-    #[arg(value_name = "CID", required = true)]
-    pub cids: Vec<String>,
 }
 
 /// `timerose repo verify`

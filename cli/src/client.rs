@@ -76,18 +76,13 @@ impl Trouble {
 impl Client {
     /// Finds a running node of `home`, or starts one in this process.
     pub fn connect(home: &Path) -> Result<Client, CliError> {
-        let agent: Agent = Agent::config_builder().http_status_as_error(false).build().into();
-        let client = |base: String, own| {
-            let (agent, home, lost) = (agent.clone(), home.to_path_buf(), RefCell::default());
-            Client { agent, home, base: base.into(), lost, own }
-        };
         let begin = Instant::now();
         loop {
-            if let Some(base) = api_addrs(home).into_iter().map(base).find(|base| is_there(&agent, base)) {
-                return Ok(client(base, None));
+            if let Some(client) = Client::running(home) {
+                return Ok(client);
             }
             match serve::start_here(home)? {
-                Some(own) => return Ok(client(format!("http://{}", own.0.api), Some(own))),
+                Some(own) => return Ok(Client::new(agent(), home, format!("http://{}", own.0.api), Some(own))),
                 // Another command has the folder for a moment, or a node is about to say where it is.
                 None if begin.elapsed() < BUSY_WAIT => std::thread::sleep(Duration::from_millis(100)),
                 None => {
@@ -96,6 +91,17 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Finds a running node of `home`.
+    pub fn running(home: &Path) -> Option<Client> {
+        let agent = agent();
+        let base = api_addrs(home).into_iter().map(base).find(|base| is_there(&agent, base))?;
+        Some(Client::new(agent, home, base, None))
+    }
+
+    fn new(agent: Agent, home: &Path, base: String, own: Option<(Running, tokio::runtime::Runtime)>) -> Client {
+        Client { agent, home: home.to_path_buf(), base: base.into(), lost: RefCell::default(), own }
     }
 
     /// Asks for JSON.
@@ -123,6 +129,17 @@ impl Client {
         let client = std::os::unix::process::parent_id().to_string();
         let request = self.agent.post(format!("{base}{path}")).header("timerose-client", client);
         request.header("content-type", "application/json").send(body.to_string())
+    }
+
+    /// Opens a stream of events at one node and gives the data of the first.
+    pub fn first_event(&self, base: &str, path: &str) -> Result<Option<Value>, Trouble> {
+        let response = self.agent.get(format!("{base}{path}")).call().map_err(gone)?;
+        if response.status() != 200 {
+            return Err(refused(response));
+        }
+        let reader = BufReader::new(response.into_body().into_reader().take(EVENT_MAX));
+        let first = reader.lines().map_while(Result::ok).find_map(|line| line.strip_prefix("data:").map(String::from));
+        Ok(first.and_then(|data| serde_json::from_str(data.trim()).ok()))
     }
 
     /// Removes something and says what it was.
@@ -237,6 +254,10 @@ fn patiently(body: &Value, mut attempt: impl FnMut(&Value) -> Result<Value, CliE
 fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     bits as f64 / u64::MAX as f64
+}
+
+fn agent() -> Agent {
+    Agent::config_builder().http_status_as_error(false).build().into()
 }
 
 fn base(addr: String) -> String {

@@ -4,6 +4,7 @@ mod call;
 mod content;
 mod dag;
 mod deploy;
+mod doctor;
 mod get;
 mod mesh;
 mod pin;
@@ -13,12 +14,15 @@ mod seen;
 mod routing;
 pub mod serve;
 mod sim;
+mod top;
 mod work;
 
-use crate::args::{Args, Command, Receipt, ReceiptAction};
+use crate::args::{Args, Command, Completions, Receipt, ReceiptAction};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::paths::home;
+use clap::CommandFactory;
+use std::io::Write;
 
 /// Does what was asked for.
 pub fn run(args: Args) -> Result<(), CliError> {
@@ -26,6 +30,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         // The simulator and a replay need no folder.
         Command::Sim(sim) => return sim::sim(&sim),
         Command::Replay(args) => return sim::replay(&args),
+        Command::Completions(args) => return completions(&args),
         // A file proves itself: no node is asked.
         Command::Receipt(Receipt { action: Some(ReceiptAction::Verify(verify)), .. }) => return receipt::verify(&verify),
         command => command,
@@ -34,6 +39,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     match command {
         Command::Up(up) => return serve::up(&home, &up, args.log_format),
         Command::Node(node) => return serve::node(&home, node),
+        Command::Doctor(show) => return doctor::doctor(&home, show.output),
         _ => {}
     }
     let client = Client::connect(&home)?;
@@ -61,6 +67,19 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(show) => mesh::members(&client, show.output),
         Command::Id(show) => mesh::id(&client, show.output),
-        Command::Up(_) | Command::Node(_) | Command::Sim(_) | Command::Replay(_) => Ok(()),
+        Command::Top(show) => top::top(&client, show.output),
+        Command::Up(_)
+        | Command::Node(_)
+        | Command::Sim(_)
+        | Command::Replay(_)
+        | Command::Doctor(_)
+        | Command::Completions(_) => Ok(()),
     }
+}
+
+/// `timerose completions`
+fn completions(args: &Completions) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Args::command(), "timerose", &mut script);
+    std::io::stdout().lock().write_all(&script).map_err(|e| CliError::stdout(&e))
 }

@@ -46,17 +46,19 @@ pub(crate) struct Routes {
     pub announcements: Announcements,
 }
 
+impl Routes {
+    /// Nothing to announce yet, and where look-ups arrive.
+    pub fn new() -> (Routes, mpsc::Receiver<Find>) {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        (Routes { finder: Finder(sender), announcements: Announcements::default() }, receiver)
+    }
+}
+
 /// Asks for look-ups. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Finder(mpsc::Sender<Find>);
 
 impl Finder {
-    /// The two ends.
-    pub fn new() -> (Finder, mpsc::Receiver<Find>) {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        (Finder(sender), receiver)
-    }
-
     /// Who provides a block; nobody, if that is not known in time.
     pub async fn find(&self, cid: Cid) -> Vec<Provider> {
         self.ask(cid, false, BTreeSet::new()).await

@@ -22,10 +22,9 @@ use timerose_core::view::View;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::announce::Announcements;
 use crate::client::Client;
 use crate::config::{Config, StartError};
-use crate::finder::{Finder, Routes};
+use crate::finder::Routes;
 use crate::journal::Promises;
 use crate::keys::{Keys, peer_of, wall_clock};
 use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
@@ -102,9 +101,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (promises, promised) = Promises::open(&config.dir)?;
     let functions = Manifests::default();
     let needs = vec![promises.needs()];
-    let (finder, finds) = Finder::new();
-    let announcements = Announcements::default();
-    let routes = Routes { finder, announcements: announcements.clone() };
+    let (routes, finds) = Routes::new();
+    let announcements = routes.announcements.clone();
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
     let shelf = library.shelf();
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, (counters.clone(), telemetry.clone()))?;

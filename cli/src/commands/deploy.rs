@@ -60,7 +60,7 @@ fn read_manifest(path: &Path) -> Result<Value, CliError> {
 }
 
 /// The interpreter of a language where `scripts/interpreters` put it: in a folder beside that of this program.
-fn interpreter(language: &str) -> Option<PathBuf> {
+pub fn interpreter(language: &str) -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let file = program.parent()?.parent()?.join("interpreters").join(format!("{language}.wasm"));
     file.is_file().then_some(file)

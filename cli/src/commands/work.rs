@@ -85,7 +85,7 @@ pub fn cancel(client: &Client, args: &Cancel) -> Result<(), CliError> {
 }
 
 /// How far work is, in one word.
-fn state(work: &Value) -> String {
+pub fn state(work: &Value) -> String {
     match work["error"]["code"].as_str() {
         Some("Cancelled") => "cancelled".into(),
         Some(code) => format!("{}: {}", text(&work["state"]), plain(code)),

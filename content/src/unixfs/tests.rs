@@ -229,7 +229,9 @@ fn a_tree_is_listed_resolved_and_walked() {
     let found = resolve(&root.cid, "/b/c//deep/", &mut get).unwrap();
     assert_eq!((found.kind, found.size), (file, 8));
     assert_eq!(read_all(&found.cid, &blocks), b"b/c/deep");
-    assert_eq!(resolve(&root.cid, "", &mut get).unwrap().cid, root.cid);
+    let top = resolve(&root.cid, "", &mut get).unwrap();
+    assert_eq!((top.cid, top.kind, top.size), (root.cid, folder, root.dag_size), "the size of a folder is that of its blocks");
+    assert_eq!(resolve(&root.cid, "b", &mut get).unwrap().size, entries[1].size, "from within as from without");
     let missing = resolve(&root.cid, "b/three", &mut get).unwrap_err();
     assert!(matches!(missing, Error::UnixFs(Problem::NoEntry { ref name, .. }) if name == "three"));
     let through = resolve(&root.cid, "a.txt/b", &mut get).unwrap_err();
@@ -289,6 +291,7 @@ fn a_folder_of_many_entries_is_sharded_and_found_again() {
     assert_eq!(entries.len(), 4000);
     assert!(entries.iter().enumerate().all(|(n, entry)| entry.name == name(n) && entry.cid == leaf.cid));
     assert_eq!(resolve(&root.cid, &name(1234), &mut source(&blocks)).unwrap().cid, leaf.cid);
+    assert_eq!(resolve(&root.cid, "", &mut source(&blocks)).unwrap().size, root.dag_size, "shards count");
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub struct Resolved {
     pub way: Vec<Cid>,
     /// What it is.
     pub kind: EntryKind,
-    /// As [`Entry::size`], but 0 for a folder.
+    /// As [`Entry::size`]; for a folder its block and what its links say, which is what `ipfs files stat` calls cumulative.
+    /// 0 for a symbolic link.
     pub size: u64,
     /// What is recorded of it.
     pub meta: Meta,
@@ -96,11 +97,16 @@ pub fn resolve<E>(root: &Cid, path: &str, get: &mut Get<'_, E>) -> Result<Resolv
         let at = found.map_err(|_| Problem::NoEntry { cid, name: name.to_owned() })?;
         cid = links[at].cid;
     }
-    let node = Node::parse(&cid, fetch(&cid, get)?)?;
+    let block = fetch(&cid, get)?;
+    let own = block.len() as u64;
+    let node = Node::parse(&cid, block)?;
     let (kind, size) = match node.kind {
         Kind::File => (EntryKind::File, node.claimed_size()),
         Kind::Symlink => (EntryKind::Symlink, 0),
-        Kind::Directory | Kind::Shard => (EntryKind::Directory, 0),
+        // The links may say anything: the sum of hostile ones ends at the greatest number.
+        Kind::Directory | Kind::Shard => {
+            (EntryKind::Directory, node.links.iter().fold(own, |sum, link| sum.saturating_add(link.size)))
+        }
     };
     Ok(Resolved { cid, way, kind, size, meta: node.meta, target: node.target() })
 }

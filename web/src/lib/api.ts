@@ -89,6 +89,19 @@ export interface Answer {
   trace?: string | null;
 }
 
+/** A piece of detached work. */
+export interface Work {
+  handle: string;
+  kind: 'call' | 'job';
+  function: string;
+  entry: string;
+  state: 'waiting' | 'running' | 'done' | 'failed';
+  accepted_unix_ms: number;
+  executor?: string | null;
+  result?: string;
+  error?: { code: string; message: string; hint: string };
+}
+
 export interface Share {
   node: string;
   region: string;
@@ -279,9 +292,10 @@ export class EventReader {
   }
 }
 
-/** Starts a job and follows it to its end. */
+/** Starts a job, or goes on with one, and follows it to its end. `begun` is told by which CID it goes on later. */
 export async function mapReduce(
   body: Record<string, unknown>,
+  begun: (job: string) => void,
   progress: (news: JobProgress) => void,
   signal: AbortSignal,
 ): Promise<JobResult> {
@@ -292,10 +306,11 @@ export async function mapReduce(
     const { done, value } = await reader.read().catch(gone);
     if (done) break;
     for (const { name, data } of events.take(value)) {
+      if (name === 'job') begun((data as { job: string }).job);
       if (name === 'progress') progress(data as JobProgress);
       if (name === 'result') return data as JobResult;
       if (name === 'error') throw failure(data, 200);
     }
   }
-  throw new ApiError('Unavailable', 'the node ended in the midst of the job', 'run it again: what was done is reused');
+  throw new ApiError('Unavailable', 'the node ended in the midst of the job', 'go on with it: what was done is kept');
 }

@@ -14,6 +14,12 @@ class Place {
   go(route: Route): void {
     location.hash = href(route);
   }
+
+  /** Writes the address of what is shown already: no step of the browser's history. */
+  note(route: Route): void {
+    history.replaceState(null, '', href(route));
+    this.route = route;
+  }
 }
 
 export const place = new Place();

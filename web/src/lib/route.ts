@@ -7,7 +7,7 @@ export type Route =
   | { page: 'run'; fn: string; entry: string; args: Arg[] }
   | { page: 'mesh'; node: string }
   | { page: 'data'; cid: string; path: string[] }
-  | { page: 'jobs'; fn: string; dataset: string };
+  | { page: 'jobs'; fn: string; dataset: string; job: string };
 
 /** Arguments of a link; a link with more is cut off. */
 const ARGS_MAX = 64;
@@ -23,7 +23,7 @@ export function parse(hash: string): Route {
     case 'data':
       return { page, cid: first, path: rest.filter((part) => part !== '') };
     case 'jobs':
-      return { page, fn: given.get('fn') ?? '', dataset: given.get('data') ?? '' };
+      return { page, fn: given.get('fn') ?? '', dataset: given.get('data') ?? '', job: given.get('job') ?? '' };
     default:
       return { page: 'run', fn: given.get('fn') ?? '', entry: given.get('entry') ?? '', args: given.getAll('arg').slice(0, ARGS_MAX).map(arg) };
   }
@@ -40,6 +40,7 @@ export function href(route: Route): string {
     case 'jobs':
       if (route.fn) query.set('fn', route.fn);
       if (route.dataset) query.set('data', route.dataset);
+      if (route.job) query.set('job', route.job);
       return query.size ? `#/jobs?${query}` : '#/jobs';
     case 'run':
       if (route.fn) query.set('fn', route.fn);

@@ -43,6 +43,25 @@ test('a module that is uploaded runs, and says on which node', () =>
     await page.getByText('3 fields').first().waitFor();
   }));
 
+test('a detached run is done without the page, which finds its result later', async () => {
+  const first = await visit();
+  await first.page.getByRole('radio', { name: 'Module file' }).check();
+  await first.page.getByLabel('Module (.wasm)').setInputFiles(join(root, 'guests/built/wordcount-fan.wasm'));
+  await first.page.getByLabel('Entry').fill('map');
+  await first.page.getByLabel('as text').fill('detached detached rose');
+  await first.page.getByRole('checkbox', { name: /^Detached/ }).check();
+  await first.page.getByRole('button', { name: 'Run', exact: true }).click();
+  await first.page.getByText(/^Accepted/).waitFor();
+  expect(first.wrong).toEqual([]);
+  await first.end();
+  await visiting('', async (page) => {
+    const works = page.getByRole('region', { name: 'Detached work' });
+    await works.getByRole('cell', { name: 'done' }).first().waitFor();
+    await works.locator('td a[href^="#/data/"]').first().click();
+    await page.getByRole('row', { name: 'detached 2' }).waitFor();
+  });
+});
+
 test('a run that is shared can be repeated in a fresh profile, and a link runs nothing by itself', async () => {
   let link = '';
   let result = '';
@@ -108,6 +127,15 @@ test('a folder that is dropped is added, spread, and its words are counted', asy
       await page.getByRole('region', { name: 'Lineage' }).getByRole('row').nth(24).waitFor();
       await page.getByText(/^Lineage:/).click();
       await picture(page, 'jobs');
+
+      // The address names the job now: whoever loads it again goes on with it, by a click, and nothing is run twice.
+      await page.reload();
+      await page.getByRole('region', { name: 'Begun before' }).waitFor();
+      expect(await page.getByText(/^Done:/).count()).toBe(0);
+      await page.getByRole('button', { name: 'Go on' }).click();
+      await page.getByText(/^Done: \d+ tasks in/).waitFor();
+      await page.getByText(/: 0 executed, \d\d reused/).waitFor();
+      await words.getByRole('row', { name: 'rose 24' }).waitFor();
     });
   } finally {
     rmSync(join(folder, '..'), { recursive: true });

@@ -15,7 +15,7 @@ test('what a link says is what is read from it', () => {
     { page: 'run', fn: 'bafyx', entry: 'map', args: [{ text: 'a&b=c #%?/\nü' }, { cid: 'bafky' }, { text: '' }, { text: 'cid:no' }] },
     { page: 'mesh', node: 'did:key:z6Mk' },
     { page: 'data', cid: 'bafyx', path: ['a b', 'c/d', '<x>', '%41'] },
-    { page: 'jobs', fn: 'bafyx', dataset: 'bafyy' },
+    { page: 'jobs', fn: 'bafyx', dataset: 'bafyy', job: 'bafyz' },
   ];
   for (const route of routes) expect(parse(href(route))).toEqual(route);
   expect(parse('').page).toBe('run');
