@@ -207,7 +207,7 @@ impl Queue {
             return None;
         }
         let root = self.order.first().map(|(due, _)| *due);
-        let work = if self.results.is_empty() { root? } else { self.free.or(root).unwrap_or_else(Instant::now) };
+        let work = if self.results.is_empty() { root? } else { self.free.unwrap_or_else(Instant::now) };
         Some(self.free.map_or(work, |free| free.max(work)))
     }
 
@@ -253,7 +253,7 @@ mod tests {
     use timerose_content::Block;
 
     fn cid(number: u64) -> Cid {
-        *Block::encode(RAW, number.to_be_bytes().to_vec().into()).expect("small").cid()
+        *Block::encode(RAW, number.to_be_bytes().to_vec()).expect("small").cid()
     }
 
     /// Takes what is due, one after another as fast as the pace allows.
