@@ -207,7 +207,7 @@ impl Queue {
             return None;
         }
         let root = self.order.first().map(|(due, _)| *due);
-        let work = if self.results.is_empty() { root? } else { self.free.or(root).unwrap_or_else(Instant::now) };
+        let work = if self.results.is_empty() { root? } else { self.free.unwrap_or_else(Instant::now) };
         Some(self.free.map_or(work, |free| free.max(work)))
     }
 
