@@ -314,7 +314,7 @@ mod tests {
     fn results_are_announced_once_in_turn_with_roots_and_the_oldest_give_way() {
         let (mut queue, mut now) = (Queue::default(), Instant::now());
         (0..3).for_each(|number| queue.root(now, &cid(number)));
-        (0..RESULTS_MAX as u64 + 2).for_each(|number| drop(queue.result(&cid(1000 + number))));
+        (0..RESULTS_MAX as u64 + 2).for_each(|number| _ = queue.result(&cid(1000 + number)));
         assert_eq!((queue.stat(now).left_out, queue.results.len()), (2, RESULTS_MAX));
         let taken = take(&mut queue, &mut now);
         assert_eq!(taken.len(), RESULTS_MAX + 3);

@@ -99,8 +99,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let (promises, promised) = Promises::open(&config.dir)?;
-    let functions = Manifests::default();
-    let needs = vec![promises.needs()];
+    let (functions, needs) = (Manifests::default(), vec![promises.needs()]);
     let (routes, finds) = Routes::new();
     let announcements = routes.announcements.clone();
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
@@ -154,8 +153,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         client: client.clone(),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let out = Vec::new();
-    let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published: None, stale: true };
+    let (out, published) = (Vec::new(), None);
+    let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published, stale: true };
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
     Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended })
