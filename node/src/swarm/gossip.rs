@@ -8,7 +8,7 @@
 use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message, MessageAcceptance,
-    MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
+    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
     ValidationMode,
 };
 use libp2p::identity::Keypair;
@@ -68,6 +68,11 @@ pub(crate) fn behaviour(key: &Keypair) -> Result<Gossip, String> {
         // Foreign nodes pass on signed messages only. An id is the source and its number, so that a letter that is sent
         // again is not taken for one that was passed on already.
         .validation_mode(ValidationMode::Strict)
+        .message_id_fn(|message| {
+            // Peers name messages to each other by it, so it has to be the usual one to the byte.
+            let source = message.source.map(|source| source.to_bytes()).unwrap_or_default();
+            MessageId::from([source, message.sequence_number.unwrap_or_default().to_be_bytes().to_vec()].concat())
+        })
         .validate_messages()
         .build()
         .map_err(|e| e.to_string())?;
