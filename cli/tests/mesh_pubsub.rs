@@ -56,6 +56,9 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
         assert_eq!(answer["executor"], Value::String(executor.id()), "{answer}");
         assert_eq!(executor.metric("runs_total"), counted);
     }
+    // The client has no stream to the executor: the result's bytes came along.
+    let text = world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", "a d a", "--cat"]).ok();
+    assert_eq!(text, r#"{"a":2,"d":1}"#);
     // The same way is refused where only a stream will do.
     let said = call(&["a c", "--channel", "stream"]);
     assert!(said.code == 6 && said.stderr.contains("NoExecutor"), "{} {}", said.code, said.stderr);

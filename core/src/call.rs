@@ -193,7 +193,15 @@ impl State {
         let budget_ms = (self.call.deadline - now) / MILLISECOND;
         let (task, memo) = (self.call.task.clone(), self.call.memo);
         let keep = matches!(self.call.origin, Origin::Job(..));
-        Message::Claim { lease, task, budget_ms, hints, memo, keep }
+        Message::Claim { lease, task, budget_ms, hints, memo, keep, inline: false }
+    }
+
+    /// Who was asked, and how it has to travel, if that matters.
+    pub fn asked(&self) -> Option<(NodeId, Option<Via>)> {
+        match self.phase {
+            Phase::Claimed { node, .. } | Phase::Granted { node, .. } => Some((node, self.call.via)),
+            _ => None,
+        }
     }
 
     /// The request that it is made for, and who works on it.

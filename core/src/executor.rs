@@ -11,6 +11,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
+use serde_bytes::ByteBuf;
 
 use crate::capability::Role;
 use crate::effects::Effects;
@@ -20,7 +21,7 @@ use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{judge, remember, reuse, takes_part, tell};
-use crate::message::{Message, Nack};
+use crate::message::{Message, Nack, RESULT_MAX};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
@@ -62,6 +63,7 @@ struct Work {
     hints: Vec<NodeId>,
     memo: bool,
     keep: bool,
+    inline: bool,
     stage: Stage,
     deadline: Instant,
     heard: Instant,
@@ -76,6 +78,22 @@ impl Work {
         self.stage = Stage::Running { function: function.clone() };
         let (task, subject) = (self.task.clone(), self.from);
         out.push(Output::Start { ticket: Ticket::Work(id), function, task, subject, spent });
+    }
+
+    /// Tells the outcome, once its bytes are read where they go along.
+    fn tell(&self, id: u64, out: &mut Vec<Output>) {
+        match &self.stage {
+            Stage::Done { outcome: Ok(done) } if self.inline && done.size <= RESULT_MAX as u64 => {
+                out.push(Output::Read { ticket: Ticket::Work(id), cid: done.result });
+            }
+            _ => self.answer(None, out),
+        }
+    }
+
+    fn answer(&self, body: Option<ByteBuf>, out: &mut Vec<Output>) {
+        let Stage::Done { outcome } = &self.stage else { return };
+        let message = Message::Outcome { lease: self.lease, outcome: outcome.clone(), body };
+        out.push(Output::Send { to: self.from, message });
     }
 }
 
@@ -92,6 +110,8 @@ pub struct Claim {
     pub memo: bool,
     /// Whether the receipt is worth telling others of.
     pub keep: bool,
+    /// Whether the result's bytes are wanted with the outcome.
+    pub inline: bool,
 }
 
 /// The work that this node does.
@@ -162,7 +182,7 @@ impl Executor {
 
     /// A scheduler asks for work to be done.
     pub fn claim(&mut self, now: Instant, from: NodeId, lease: u64, claim: Claim, members: &Membership, out: &mut Vec<Output>) {
-        let Claim { task, budget_ms, hints, memo, keep } = claim;
+        let Claim { task, budget_ms, hints, memo, keep, inline } = claim;
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
@@ -175,7 +195,8 @@ impl Executor {
         let function = self.functions.get(&task.function).cloned();
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let stage = Stage::Loading;
-        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
+        let (heard, wanted, effect) = (now, true, None);
+        let work = Work { from, lease, task, hints, memo, keep, inline, stage, deadline, heard, wanted, effect };
         self.turns.enter(from, &work.task);
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
@@ -207,7 +228,7 @@ impl Executor {
     pub fn renew(&mut self, now: Instant, from: NodeId, lease: u64, out: &mut Vec<Output>) {
         let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?))) {
             None => Message::Unknown { lease },
-            Some((_, Work { stage: Stage::Done { outcome }, .. })) => Message::Outcome { lease, outcome: outcome.clone() },
+            Some((id, work @ Work { stage: Stage::Done { .. }, .. })) => return work.tell(id, out),
             Some((id, work)) => {
                 work.heard = now;
                 let wake = work.deadline.min(now + LEASE_SILENCE);
@@ -464,8 +485,8 @@ impl Executor {
         if let Some((task, _)) = work.effect {
             self.effects.release(&task);
         }
-        out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
         work.stage = Stage::Done { outcome };
+        work.tell(id, out);
         // Outcomes are small and many are kept; tasks may be large.
         let (from, args) = (work.from, core::mem::take(&mut work.task.args));
         let task = Task { args, ..work.task.clone() };
@@ -476,6 +497,13 @@ impl Executor {
             && let Some(&oldest) = self.done.front()
         {
             self.forget(oldest, out);
+        }
+    }
+
+    /// The bytes of a result that go along with its outcome, if they are to be had.
+    pub fn read(&self, id: u64, bytes: Option<ByteBuf>, out: &mut Vec<Output>) {
+        if let Some(work) = self.works.get(&id) {
+            work.answer(bytes.filter(|bytes| bytes.len() <= RESULT_MAX), out);
         }
     }
 
@@ -530,7 +558,7 @@ impl Executor {
                 };
                 let (to, lease) = (work.from, work.lease);
                 self.forget(id, out);
-                out.push(Output::Send { to, message: Message::Outcome { lease, outcome: Err(failure) } });
+                out.push(Output::Send { to, message: Message::Outcome { lease, outcome: Err(failure), body: None } });
             } else {
                 self.timers.set(id, work.deadline.min(work.heard + LEASE_SILENCE));
             }

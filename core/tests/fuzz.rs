@@ -239,7 +239,8 @@ impl Chaos {
         match self.rng.u8(0..15) {
             0 | 1 => {
                 let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
-                Message::Claim { lease, task, budget_ms, hints, memo: self.rng.bool(), keep: self.rng.bool() }
+                let [memo, keep, inline] = [(); 3].map(|()| self.rng.bool());
+                Message::Claim { lease, task, budget_ms, hints, memo, keep, inline }
             }
             2 => Message::Grant { lease },
             3 => Message::Nack { lease, reason: Nack::Busy { retry_after_ms: self.number() } },
@@ -253,7 +254,8 @@ impl Chaos {
                     reused: self.rng.bool(),
                     ..done()
                 };
-                Message::Outcome { lease, outcome: if self.rng.bool() { Ok(done) } else { Err(self.failure()) } }
+                let outcome = if self.rng.bool() { Ok(done) } else { Err(self.failure()) };
+                Message::Outcome { lease, outcome, body: self.rng.bool().then(|| ByteBuf::from(self.bits())) }
             }
             6 => Message::Unknown { lease },
             7 => Message::Settled { lease },
@@ -304,7 +306,8 @@ impl Chaos {
             len => self.tickets[self.rng.usize(0..len)],
         };
         let good = self.rng.u8(0..4) > 0;
-        match self.rng.u8(0..11) {
+        match self.rng.u8(0..12) {
+            11 => Input::Read { ticket, bytes: good.then(|| ByteBuf::from(self.bits())) },
             0 => {
                 let limits = Limits { memory: self.rng.u64(1..200), ..Limits::default() };
                 let determinism = if self.rng.u8(0..4) == 0 { Determinism::Effects } else { Determinism::Pure };
@@ -401,6 +404,7 @@ impl Chaos {
             | Output::Fetch { ticket, .. }
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
+            | Output::Read { ticket, .. }
             | Output::Recall { ticket, .. }
             | Output::Persist { ticket: Some(ticket), .. }
             | Output::Identify { ticket, .. }

@@ -225,7 +225,15 @@ fn lists_over_their_bounds_are_refused() {
     use timerose_core::task::{ARGS_MAX, Arg, Task};
     let claim = |args: usize, hints: usize| {
         let task = Task { args: vec![Arg::Inline(vec![]); args], ..task() };
-        Frame::Message(Message::Claim { lease: 1, task, budget_ms: 1, hints: vec![node(1); hints], memo: true, keep: true })
+        Frame::Message(Message::Claim {
+            lease: 1,
+            task,
+            budget_ms: 1,
+            hints: vec![node(1); hints],
+            memo: true,
+            keep: true,
+            inline: true,
+        })
     };
     let receipts = |count: usize| Frame::Receipts { query: 1, sealed: vec![ByteBuf::new(); count] };
     let recall = |count: usize| Frame::Message(Message::Recall { query: 1, keys: vec![cid("a"); count] });

@@ -200,20 +200,24 @@ pub fn failures() -> Vec<Failure> {
     ]
 }
 
+fn claim(lease: u64, inline: bool) -> Message {
+    let (budget_ms, hints) = (30_000, vec![node(1), node(2)]);
+    Message::Claim { lease, task: task(), budget_ms, hints, memo: true, keep: false, inline }
+}
+
 /// One frame of every kind, by name.
 pub fn frames() -> Vec<(String, Frame)> {
     let (lease, query, batch) = (1 << 40, 1 << 62, 5);
     let cids = vec![cid("a"), cid("b")];
     let messages = [
-        (
-            "claim",
-            Message::Claim { lease, task: task(), budget_ms: 30_000, hints: vec![node(1), node(2)], memo: true, keep: false },
-        ),
+        ("claim", claim(lease, false)),
+        ("claim of the result as well", claim(lease, true)),
         ("grant", Message::Grant { lease }),
         ("nack busy", Message::Nack { lease, reason: Nack::Busy { retry_after_ms: 20 } }),
         ("nack denied", Message::Nack { lease, reason: Nack::Denied }),
         ("nack unsuitable", Message::Nack { lease, reason: Nack::Unsuitable }),
-        ("outcome", Message::Outcome { lease, outcome: Ok(done()) }),
+        ("outcome", Message::Outcome { lease, outcome: Ok(done()), body: None }),
+        ("outcome and result", Message::Outcome { lease, outcome: Ok(done()), body: Some(ByteBuf::from(b"result".to_vec())) }),
         ("unknown", Message::Unknown { lease }),
         ("settled", Message::Settled { lease }),
         ("renew", Message::Renew { lease }),
@@ -230,7 +234,7 @@ pub fn frames() -> Vec<(String, Frame)> {
     frames.extend(messages.map(|(name, message)| (name.to_string(), Frame::Message(message))));
     for failure in failures() {
         let name = format!("outcome {}", failure.code());
-        frames.push((name, Frame::Message(Message::Outcome { lease, outcome: Err(failure) })));
+        frames.push((name, Frame::Message(Message::Outcome { lease, outcome: Err(failure), body: None })));
     }
     frames
 }
