@@ -21,7 +21,7 @@ mod swarm;
 mod wire;
 
 pub use client::Client;
-pub use config::{Config, StartError};
+pub use config::{Config, Faults, StartError};
 pub use keys::{Keys, open_receipt};
 pub use recorder::{Replayed, replay};
 pub use run::{Running, start};

@@ -26,10 +26,12 @@ use crate::keys::{Keys, node_of, peer_of};
 use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
+mod faults;
 mod gossip;
 mod mail;
 mod seal;
 
+use faults::Faulty;
 use gossip::{Gossip, Said, Topics};
 use mail::{Mail, Ready};
 
@@ -66,6 +68,7 @@ pub(crate) struct Driver {
     counters: Arc<Counters>,
     keys: Keys,
     topics: Topics,
+    faults: Faulty,
     listens: bool,
 }
 
@@ -120,7 +123,8 @@ impl Driver {
             swarm.listen_on(parse(addr)?).map_err(|e| fail(addr, e.to_string()))?;
         }
         let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
-        Ok(Driver { swarm, sender, events, counters, keys: keys.clone(), topics, listens: !config.listen.is_empty() })
+        let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
+        Ok(Driver { swarm, sender, events, counters, keys: keys.clone(), topics, faults, listens })
     }
 
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
@@ -131,9 +135,9 @@ impl Driver {
         work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> mpsc::Receiver<frames::Event<Heard>> {
-        let Driver { swarm, sender, events, counters, keys, topics, listens } = self;
+        let Driver { swarm, sender, events, counters, keys, topics, faults, listens } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
-        let drive = Drive { swarm, sender, topics, mail, work, own, counters, addrs: BTreeSet::new() };
+        let drive = Drive { swarm, sender, topics, faults, mail, work, own, counters, addrs: BTreeSet::new() };
         tokio::spawn(drive.run(outputs, sealed, listens));
         events
     }
@@ -178,6 +182,7 @@ struct Drive {
     swarm: Swarm<Protocols>,
     sender: frames::Sender,
     topics: Topics,
+    faults: Faulty,
     mail: Mail,
     work: WorkSender,
     own: mpsc::Sender<Input>,
@@ -253,6 +258,9 @@ impl Drive {
 
     fn publish(&mut self, ready: Ready) {
         let Ready { to, lane, bytes } = ready;
+        if !self.faults.speaks() {
+            return;
+        }
         let sent = self.topics.publish(&mut self.swarm.behaviour_mut().gossip, &to, peer_of(&to), lane, bytes);
         Counters::count(if sent { &self.counters.envelopes_out } else { &self.counters.envelopes_dropped });
     }
@@ -300,7 +308,10 @@ impl Drive {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let (said, judgement) = self.topics.judge(message);
+                let (said, judgement) = match self.faults.hears() {
+                    true => self.topics.judge(message),
+                    false => (Said::Nothing, gossipsub::MessageAcceptance::Ignore),
+                };
                 if !matches!(judgement, gossipsub::MessageAcceptance::Accept) {
                     Counters::count(&self.counters.gossip_refused);
                     tracing::debug!(peer = %propagation_source, "gossip was not passed on");

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
-use timerose_node::{Config, Keys, Running, StartError, start};
+use timerose_node::{Config, Faults, Keys, Running, StartError, start};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Runtime;
@@ -35,6 +35,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         trust: BTreeSet::new(),
         offers: Resources { slots: processors(), memory: OWN_MEMORY },
         record: None,
+        faults: Faults::default(),
     };
     let running = runtime.block_on(async {
         let mut running = start(config).await?;
@@ -130,6 +131,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         trust,
         offers: Resources { slots: args.slots.unwrap_or_else(processors), memory: args.memory_mib << 20 },
         record: args.record.clone(),
+        faults: args.faults,
     })
 }
 
