@@ -32,10 +32,11 @@ fn guest(name: &str) -> String {
     built.join(name).to_str().expect("UTF-8").to_string()
 }
 
-/// The nodes, all of whom know each other; the last are silent.
-fn mesh(world: &World) -> Vec<Node> {
+/// The nodes, all of whom know each other and trust some others; the last are silent.
+fn mesh(world: &World, others: &[&str]) -> Vec<Node> {
     let dids: Vec<String> = (0..NODES).map(|n| world.did(&format!("n{n}"))).collect();
-    let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
+    let trusted = dids.iter().map(String::as_str).chain(others.iter().copied());
+    let trust: Vec<&str> = trusted.flat_map(|did| ["--trust", did]).collect();
     let mut nodes: Vec<Node> = Vec::new();
     for n in 0..NODES {
         let join = nodes.first().map(Node::addr);
@@ -91,7 +92,7 @@ fn call_all(api: &str, function: &str, count: usize) -> Vec<Ended> {
 #[test]
 fn each_task_is_answered_once_and_truly_though_messages_get_lost_and_peers_are_silent() {
     let (world, count) = (World::new(), tasks());
-    let nodes = mesh(&world);
+    let nodes = mesh(&world, &[]);
     let silent: BTreeSet<String> = nodes[NODES - SILENT..].iter().map(Node::id).collect();
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&nodes[0].dir, &["deploy", &code, "--manifest", &manifest]).ok();
@@ -119,4 +120,26 @@ fn each_task_is_answered_once_and_truly_though_messages_get_lost_and_peers_are_s
         of_all("letters_resent_total"),
     );
     assert!(nodes[0].metric("letters_sent_total") >= 2 * count as u64, "calls went another way");
+}
+
+#[test]
+fn who_joins_late_sees_all_members() {
+    let world = World::new();
+    let late = world.did("late");
+    let nodes = mesh(&world, &[late.as_str()]);
+    let dids: Vec<String> = nodes.iter().map(Node::id).collect();
+    let (mut args, addr) = (vec!["--join"], nodes[0].addr());
+    args.push(&addr);
+    args.extend(dids.iter().flat_map(|did| ["--trust", did.as_str()]));
+    let newcomer = world.node("late", &args);
+    let begin = Instant::now();
+    newcomer.wait_for("members_connected", |members| members == NODES as u64 + 1);
+    let saw = begin.elapsed().as_millis();
+    for node in &nodes {
+        node.wait_for("members_connected", |members| members == NODES as u64 + 1);
+    }
+    eprintln!(
+        "a newcomer saw all {NODES} members {saw} ms after it was ready, and was seen by all after {} ms",
+        begin.elapsed().as_millis()
+    );
 }

@@ -77,3 +77,28 @@ fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
     let left = members.as_array().expect("a list").iter().filter(|member| member["left"] == true).count();
     assert_eq!(left, 1, "{members}");
 }
+
+#[test]
+fn a_call_goes_through_two_nodes_of_which_each_knows_one_end() {
+    let world = World::new();
+    let [client, first, second, executor] = ["client", "first", "second", "executor"].map(|name| world.did(name));
+    // The client knows nothing of the second, nor the executor of the first, so neither is dialled.
+    let start = |name: &str, trust: &[&String], more: &[&str]| {
+        let trust = trust.iter().flat_map(|did| ["--trust", did.as_str()]);
+        world.node(name, &trust.chain(more.iter().copied()).collect::<Vec<&str>>())
+    };
+    let relay = ["--roles", "scheduler"];
+    let near = start("first", &[&client, &second, &executor], &relay);
+    let far = start("second", &[&client, &first, &executor], &[&relay[..], &["--join", &near.addr()]].concat());
+    let executing = start("executor", &[&client, &second], &["--listen", "none", "--join", &far.addr()]);
+    let calling = start("client", &[&executor, &first], &["--listen", "none", "--join", &near.addr(), "--roles", "scheduler"]);
+    wait_until("the executor to be heard", || channel(&world, &calling, &executing) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = [&calling, &executing].map(|node| world.command(&node.dir, &["deploy", &code, "--manifest", &manifest]).ok());
+    for (text, counted) in [("to and fro", r#"{"and":1,"fro":1,"to":1}"#), ("fro", r#"{"fro":1}"#)] {
+        let said = world.command(&calling.dir, &["call", &function[0], "--entry", "map", "--arg", text, "--cat"]);
+        assert_eq!(said.ok(), counted);
+    }
+    assert_eq!(executing.metric("runs_total"), 2);
+    assert_eq!((calling.metric("members_connected"), executing.metric("members_connected")), (2, 2));
+}

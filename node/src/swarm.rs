@@ -326,8 +326,7 @@ impl Drive {
             gossipsub::Event::Subscribed { peer_id, topic } if self.topics.listens(gossip, peer_id, &topic) => {
                 let _ = self.work.try_send(Input::Audience);
             }
-            gossipsub::Event::Subscribed { .. } => {}
-            gossipsub::Event::Unsubscribed { peer_id, topic } => self.topics.listens_no_more(&peer_id, &topic),
+            gossipsub::Event::Subscribed { .. } | gossipsub::Event::Unsubscribed { .. } => {}
             gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(peer = %peer_id, "gossip for a peer was dropped"),
             gossipsub::Event::GossipsubNotSupported { .. } => {}
         }
