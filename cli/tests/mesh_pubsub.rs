@@ -67,6 +67,28 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
 }
 
 #[test]
+fn jobs_and_detached_calls_reach_an_executor_by_pubsub_too() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    for (name, text) in [("a", "rose and thorn"), ("b", "rose"), ("c", "thorn and rose")] {
+        world.write(&format!("data/{name}"), text);
+    }
+    let data = world.command(&between.dir, &["add", "data"]).ok();
+    let data = data.lines().last().expect("a CID");
+    let result = world.command(&client.dir, &["mapreduce", &function, data]).ok();
+    assert_eq!(world.command(&client.dir, &["cat", &result]).ok(), r#"{"and":2,"rose":3,"thorn":2}"#);
+    assert!(executor.metric("runs_total") >= 4, "a run a file, and at least one to reduce");
+    let detached = ["call", &function, "--entry", "map", "--arg", "far away", "--detach"];
+    let handle = world.command(&client.dir, &detached).ok();
+    world.command(&client.dir, &["wait", handle.lines().last().expect("a handle")]).ok();
+    let said = world.command(&client.dir, &[&detached[..], &["--channel", "pubsub"]].concat());
+    assert_eq!(said.code, 2, "{}", said.stderr);
+}
+
+#[test]
 fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
     let world = World::new();
     let [client, _between, mut executor] = apart(&world);

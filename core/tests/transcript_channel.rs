@@ -452,3 +452,54 @@ fn an_executor_reads_the_result_for_whoever_wants_it_along_and_again_when_it_is_
         "#]],
     );
 }
+
+#[test]
+fn the_tasks_of_a_job_go_by_pubsub_where_no_stream_reaches_an_executor() {
+    let script = "0 job 7 60000 2
+        1 loaded job/1 f
+        2 listed job/1 x
+        3 tick
+        4 letter n2 1>0 1 1 grant 2
+        5 letter n2 1>0 2 - packed outcome 2 mapped bytes
+        6 from n2 outcome 2 mapped";
+    check(
+        &with(FAR, script),
+        expect![[r#"
+        0 job 7 60000 2
+            load f for job/1
+        1 loaded job/1 f
+            list data for job/1
+        2 listed job/1 x
+            tasks/n2 life 1 #1 claim 2 one(x) within 59998 ms, hints n1, inline
+        3 tick
+            dial n2 /n2
+            (next tick at 252)
+        4 letter n2 1>0 1 1 grant 2
+        5 letter n2 1>0 2 - packed outcome 2 mapped bytes
+            unpack outcome 2 mapped of n2 along with "bytes"
+        6 from n2 outcome 2 mapped
+            tasks/n2 life 1 #2 settled 2, has [1, 2]
+            tasks/n2 life 1 #3 claim 4 any(mapped) within 59994 ms, hints n1, inline
+    "#]],
+    );
+    // Whom a stream reaches is given them, as content can be fetched from there.
+    let script = "0 advert n3 n3 x 1
+        0 up n3
+        0 job 7 60000 2
+        1 loaded job/1 f
+        2 listed job/1 x
+        3 from n3 held J+1 1";
+    check(&with(FAR, script), expect![[r#"
+        0 advert n3 n3 x 1
+        0 up n3
+            n3 <- 2 adverts
+        0 job 7 60000 2
+            load f for job/1
+        1 loaded job/1 f
+            list data for job/1
+        2 listed job/1 x
+            n3 <- holds J+1 x
+        3 from n3 held J+1 1
+            n3 <- claim 2 one(x) within 59997 ms, hints n1
+    "#]]);
+}
