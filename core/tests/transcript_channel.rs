@@ -489,7 +489,9 @@ fn the_tasks_of_a_job_go_by_pubsub_where_no_stream_reaches_an_executor() {
         1 loaded job/1 f
         2 listed job/1 x
         3 from n3 held J+1 1";
-    check(&with(FAR, script), expect![[r#"
+    check(
+        &with(FAR, script),
+        expect![[r#"
         0 advert n3 n3 x 1
         0 up n3
             n3 <- 2 adverts
@@ -501,5 +503,6 @@ fn the_tasks_of_a_job_go_by_pubsub_where_no_stream_reaches_an_executor() {
             n3 <- holds J+1 x
         3 from n3 held J+1 1
             n3 <- claim 2 one(x) within 59997 ms, hints n1
-    "#]]);
+    "#]],
+    );
 }
