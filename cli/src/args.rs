@@ -198,6 +198,9 @@ pub struct Node {
     /// Write down what the node's core is told, for `timerose replay`.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
+    /// What goes wrong on purpose, for tests: docs/simulator.md says what there is.
+    #[arg(long, hide = true, default_value = "loss=0", value_name = "FAULT,…")]
+    pub faults: timerose_node::Faults,
     /// End when stdin closes: for whoever starts nodes and must not leave them behind.
     #[arg(long, hide = true)]
     pub until_stdin_closes: bool,

@@ -56,11 +56,36 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
         assert_eq!(answer["executor"], Value::String(executor.id()), "{answer}");
         assert_eq!(executor.metric("runs_total"), counted);
     }
+    // The client has no stream to the executor: the result's bytes came along.
+    let text = world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", "a d a", "--cat"]).ok();
+    assert_eq!(text, r#"{"a":2,"d":1}"#);
     // The same way is refused where only a stream will do.
     let said = call(&["a c", "--channel", "stream"]);
     assert!(said.code == 6 && said.stderr.contains("NoExecutor"), "{} {}", said.code, said.stderr);
     assert!(client.metric("letters_sent_total") >= 4 && executor.metric("letters_taken_total") >= 4);
     assert_eq!((between.metric("envelopes_received_total"), client.metric("members_connected")), (0, 2));
+}
+
+#[test]
+fn jobs_and_detached_calls_reach_an_executor_by_pubsub_too() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    for (name, text) in [("a", "rose and thorn"), ("b", "rose"), ("c", "thorn and rose")] {
+        world.write(&format!("data/{name}"), text);
+    }
+    let data = world.command(&between.dir, &["add", "data"]).ok();
+    let data = data.lines().last().expect("a CID");
+    let result = world.command(&client.dir, &["mapreduce", &function, data]).ok();
+    assert_eq!(world.command(&client.dir, &["cat", &result]).ok(), r#"{"and":2,"rose":3,"thorn":2}"#);
+    assert!(executor.metric("runs_total") >= 4, "a run a file, and at least one to reduce");
+    let detached = ["call", &function, "--entry", "map", "--arg", "far away", "--detach"];
+    let handle = world.command(&client.dir, &detached).ok();
+    world.command(&client.dir, &["wait", handle.lines().last().expect("a handle")]).ok();
+    let said = world.command(&client.dir, &[&detached[..], &["--channel", "pubsub"]].concat());
+    assert_eq!(said.code, 2, "{}", said.stderr);
 }
 
 #[test]
@@ -73,4 +98,29 @@ fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
     let members = world.command(&client.dir, &["members", "-o", "json"]).json();
     let left = members.as_array().expect("a list").iter().filter(|member| member["left"] == true).count();
     assert_eq!(left, 1, "{members}");
+}
+
+#[test]
+fn a_call_goes_through_two_nodes_of_which_each_knows_one_end() {
+    let world = World::new();
+    let [client, first, second, executor] = ["client", "first", "second", "executor"].map(|name| world.did(name));
+    // The client knows nothing of the second, nor the executor of the first, so neither is dialled.
+    let start = |name: &str, trust: &[&String], more: &[&str]| {
+        let trust = trust.iter().flat_map(|did| ["--trust", did.as_str()]);
+        world.node(name, &trust.chain(more.iter().copied()).collect::<Vec<&str>>())
+    };
+    let relay = ["--roles", "scheduler"];
+    let near = start("first", &[&client, &second, &executor], &relay);
+    let far = start("second", &[&client, &first, &executor], &[&relay[..], &["--join", &near.addr()]].concat());
+    let executing = start("executor", &[&client, &second], &["--listen", "none", "--join", &far.addr()]);
+    let calling = start("client", &[&executor, &first], &["--listen", "none", "--join", &near.addr(), "--roles", "scheduler"]);
+    wait_until("the executor to be heard", || channel(&world, &calling, &executing) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = [&calling, &executing].map(|node| world.command(&node.dir, &["deploy", &code, "--manifest", &manifest]).ok());
+    for (text, counted) in [("to and fro", r#"{"and":1,"fro":1,"to":1}"#), ("fro", r#"{"fro":1}"#)] {
+        let said = world.command(&calling.dir, &["call", &function[0], "--entry", "map", "--arg", text, "--cat"]);
+        assert_eq!(said.ok(), counted);
+    }
+    assert_eq!(executing.metric("runs_total"), 2);
+    assert_eq!((calling.metric("members_connected"), executing.metric("members_connected")), (2, 2));
 }

@@ -2,74 +2,22 @@
 //!
 //! `TIMEROSE_PEERS` names the folder that scripts/peers filled. Kubo's library makes CIDv0 alone; Helia makes both, and knows no symbolic links.
 
+#[path = "mesh/peer.rs"]
+#[allow(dead_code, reason = "shared with other tests of real peers, which use more of it")]
+mod peer;
 #[path = "mesh/world.rs"]
 #[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
-use serde_json::{Value, json};
+use peer::Peer;
+use serde_json::json;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 use world::{Node, World};
 
 const CHUNK: usize = 256 * 1024;
-
-/// A real peer in a process of its own, which is told what to do by lines of JSON.
-struct Peer {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(command: &mut Command) -> Peer {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("started");
-        let (stdin, stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        let mut peer = Peer { child, stdin, stdout: BufReader::new(stdout) };
-        assert_eq!(peer.hear()["ready"], true);
-        peer
-    }
-
-    fn helia() -> Peer {
-        let peers = peers();
-        Peer::start(Command::new(peers.join("node_modules/.bin/node")).arg(peers.join("helia.mjs")))
-    }
-
-    fn kubo(world: &World) -> Peer {
-        let peers = peers();
-        let log = fs::File::create(world.path("kubo.log")).expect("a log");
-        Peer::start(Command::new(peers.join("venv/bin/python")).arg(peers.join("kubo.py")).arg(world.path("kubo")).stderr(log))
-    }
-
-    fn hear(&mut self) -> Value {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a line");
-        serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"))
-    }
-
-    fn add(&mut self, path: &Path, more: &Value) -> String {
-        let mut told = json!({"do": "add", "path": path});
-        told.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
-        writeln!(self.stdin, "{told}").expect("told");
-        let answer = self.hear();
-        answer["cid"].as_str().unwrap_or_else(|| panic!("{}: {answer}", path.display())).to_string()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn peers() -> PathBuf {
-    let folder = std::env::var("TIMEROSE_PEERS").expect("TIMEROSE_PEERS names the folder that scripts/peers filled");
-    fs::canonicalize(folder).expect("the folder of the peers")
-}
 
 /// The CID that TimeRose gives.
 fn ours(world: &World, node: &Node, path: &Path, args: &[&str]) -> String {
@@ -217,7 +165,7 @@ fn helia_records_permissions_and_times_in_the_same_way() {
 #[test]
 fn kubo_gives_the_same_cids() {
     let world = World::new();
-    let (node, mut kubo) = (world.node("a", &[]), Peer::kubo(&world));
+    let (node, mut kubo) = (world.node("a", &[]), Peer::kubo(&world.path("kubo")));
     let mut paths = files(&world);
     let odd = odd_folder(&world);
     world.write("odd/names/back\\slash", "only Kubo takes it");

@@ -236,7 +236,15 @@ impl State {
         let (task, memo, trace) = (self.call.task.clone(), self.call.memo, self.call.trace);
         self.note(now, Step::Claimed(node));
         let keep = matches!(self.call.origin, Origin::Job(..));
-        Message::Claim { lease, task, budget_ms, hints, memo, keep, trace }
+        Message::Claim { lease, task, budget_ms, hints, memo, keep, trace, inline: false }
+    }
+
+    /// Who was asked, and how it has to travel, if that matters.
+    pub fn asked(&self) -> Option<(NodeId, Option<Via>)> {
+        match self.phase {
+            Phase::Claimed { node, .. } | Phase::Granted { node, .. } => Some((node, self.call.via)),
+            _ => None,
+        }
     }
 
     /// The request that it is made for, and who works on it.

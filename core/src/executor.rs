@@ -11,6 +11,7 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
+use serde_bytes::ByteBuf;
 
 use crate::capability::Role;
 use crate::effects::Effects;
@@ -20,7 +21,7 @@ use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::{Exit, Memo, Output, Sealed, Ticket, Wanted};
 use crate::membership::Membership;
 use crate::memo::{judge, remember, reuse, takes_part, tell};
-use crate::message::{Message, Nack};
+use crate::message::{Message, Nack, RESULT_MAX};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
@@ -63,6 +64,7 @@ struct Work {
     hints: Vec<NodeId>,
     memo: bool,
     keep: bool,
+    inline: bool,
     stage: Stage,
     deadline: Instant,
     heard: Instant,
@@ -83,12 +85,28 @@ impl Work {
     }
 
     /// Tells of it, if it is traced: it is answered.
-    fn tell(&self, now: Instant, outcome: &Outcome, out: &mut Vec<Output>) {
+    fn report(&self, now: Instant, outcome: &Outcome, out: &mut Vec<Output>) {
         let Some(context) = self.trace else { return };
         let (function, entry) = (self.task.function, self.task.entry.clone());
         let outcome = outcome.as_ref().map(|done| (done.task, done.usage, done.reused)).map_err(Failure::code);
         let (from, marks, ended) = (self.from, self.marks, now);
         out.push(Output::Seen(Seen::Work(WorkSeen { context, from, function, entry, marks, ended, outcome })));
+    }
+
+    /// Tells the outcome, once its bytes are read where they go along.
+    fn tell(&self, id: u64, out: &mut Vec<Output>) {
+        match &self.stage {
+            Stage::Done { outcome: Ok(done) } if self.inline && done.size <= RESULT_MAX as u64 => {
+                out.push(Output::Read { ticket: Ticket::Work(id), cid: done.result });
+            }
+            _ => self.answer(None, out),
+        }
+    }
+
+    fn answer(&self, body: Option<ByteBuf>, out: &mut Vec<Output>) {
+        let Stage::Done { outcome } = &self.stage else { return };
+        let message = Message::Outcome { lease: self.lease, outcome: outcome.clone(), body };
+        out.push(Output::Send { to: self.from, message });
     }
 }
 
@@ -107,6 +125,8 @@ pub struct Claim {
     pub keep: bool,
     /// The trace that it is part of.
     pub trace: Option<Context>,
+    /// Whether the result's bytes are wanted with the outcome.
+    pub inline: bool,
 }
 
 /// The work that this node does.
@@ -177,7 +197,7 @@ impl Executor {
 
     /// A scheduler asks for work to be done.
     pub fn claim(&mut self, now: Instant, from: NodeId, lease: u64, claim: Claim, members: &Membership, out: &mut Vec<Output>) {
-        let Claim { task, budget_ms, hints, memo, keep, trace } = claim;
+        let Claim { task, budget_ms, hints, memo, keep, trace, inline } = claim;
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
@@ -189,8 +209,9 @@ impl Executor {
         let deadline = now + budget_ms.min(crate::function::TIMEOUT_MS_MAX) * MILLISECOND;
         let function = self.functions.get(&task.function).cloned();
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
-        let (stage, heard, effect, marks) = (Stage::Loading, now, None, Marks { admitted: now, ..Marks::default() });
-        let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard, wanted: true, effect, trace, marks };
+        let (stage, marks) = (Stage::Loading, Marks { admitted: now, ..Marks::default() });
+        let (heard, wanted, effect) = (now, true, None);
+        let work = Work { from, lease, task, hints, memo, keep, inline, stage, deadline, heard, wanted, effect, trace, marks };
         self.turns.enter(from, &work.task);
         self.works.insert(id, work);
         self.by_lease.insert((from, lease), id);
@@ -222,7 +243,7 @@ impl Executor {
     pub fn renew(&mut self, now: Instant, from: NodeId, lease: u64, out: &mut Vec<Output>) {
         let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?))) {
             None => Message::Unknown { lease },
-            Some((_, Work { stage: Stage::Done { outcome }, .. })) => Message::Outcome { lease, outcome: outcome.clone() },
+            Some((id, work @ Work { stage: Stage::Done { .. }, .. })) => return work.tell(id, out),
             Some((id, work)) => {
                 work.heard = now;
                 let wake = work.deadline.min(now + LEASE_SILENCE);
@@ -483,9 +504,9 @@ impl Executor {
         if let Some((task, _)) = work.effect {
             self.effects.release(&task);
         }
-        out.push(Output::Send { to: work.from, message: Message::Outcome { lease: work.lease, outcome: outcome.clone() } });
-        work.tell(now, &outcome, out);
+        work.report(now, &outcome, out);
         work.stage = Stage::Done { outcome };
+        work.tell(id, out);
         // Outcomes are small and many are kept; tasks may be large.
         let (from, args) = (work.from, core::mem::take(&mut work.task.args));
         let task = Task { args, ..work.task.clone() };
@@ -496,6 +517,13 @@ impl Executor {
             && let Some(&oldest) = self.done.front()
         {
             self.forget(oldest, out);
+        }
+    }
+
+    /// The bytes of a result that go along with its outcome, if they are to be had.
+    pub fn read(&self, id: u64, bytes: Option<ByteBuf>, out: &mut Vec<Output>) {
+        if let Some(work) = self.works.get(&id) {
+            work.answer(bytes.filter(|bytes| bytes.len() <= RESULT_MAX), out);
         }
     }
 
@@ -549,9 +577,9 @@ impl Executor {
                     false => Failure::NodeFailed { what: "the lease was not renewed in time".to_string() },
                 };
                 let (to, lease, outcome) = (work.from, work.lease, Err(failure));
-                work.tell(now, &outcome, out);
+                work.report(now, &outcome, out);
                 self.forget(id, out);
-                out.push(Output::Send { to, message: Message::Outcome { lease, outcome } });
+                out.push(Output::Send { to, message: Message::Outcome { lease, outcome, body: None } });
             } else {
                 self.timers.set(id, work.deadline.min(work.heard + LEASE_SILENCE));
             }

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cid::Cid;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 use crate::capability::Advert;
 use crate::envelope::{Opened, Post, Via};
@@ -257,6 +258,13 @@ pub enum Input {
         /// Which are here.
         here: Here,
     },
+    /// Answer to [`Output::Read`].
+    Read {
+        /// Who asked.
+        ticket: Ticket,
+        /// The block, unless it is not here or too large.
+        bytes: Option<ByteBuf>,
+    },
     /// Answer to [`Output::Start`].
     Exited {
         /// Who asked.
@@ -378,6 +386,25 @@ pub enum Output {
         ticket: Ticket,
         /// Which.
         cids: Vec<Cid>,
+    },
+    /// Read a block that is here, of at most [`crate::message::RESULT_MAX`] bytes.
+    Read {
+        /// Who asks.
+        ticket: Ticket,
+        /// Which.
+        cid: Cid,
+    },
+    /// Put down the bytes of a result that came along with its outcome, if they are what it says. Answered by
+    /// [`Input::Message`] with the outcome alone.
+    Unpack {
+        /// Who sent it.
+        from: NodeId,
+        /// The lease of which it is the outcome.
+        lease: u64,
+        /// The outcome.
+        done: Done,
+        /// The bytes, still to be checked.
+        body: ByteBuf,
     },
     /// Run a task whose code and arguments are here.
     Start {

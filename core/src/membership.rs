@@ -188,6 +188,13 @@ impl Membership {
         self.members.iter().filter(move |(id, m)| self.trusts(id) && reached(id) && suits(&m.advert))
     }
 
+    /// The executors that have an engine and are given the tasks of jobs: those that a stream reaches. Where there are none,
+    /// those that PubSub reaches, though nothing can be fetched from them but small results.
+    pub fn workers<'a>(&'a self, engine: &'a str) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
+        let via = self.executors(engine).next().map(|_| Via::Stream);
+        self.executors_by(engine, via)
+    }
+
     /// How far a member is in microseconds: the round trip, none to oneself, a guess where it was never measured; and
     /// more where no stream reaches it.
     pub fn rtt_us(&self, node: &NodeId) -> u64 {

@@ -26,6 +26,8 @@ pub const ADVERTS_MAX: usize = 48;
 pub const KEYS_MAX: usize = 128;
 /// The most bytes of a message on a PubSub topic.
 pub const BODY_MAX: usize = 32 * 1024;
+/// The most bytes of a result that travels with its outcome, so that the whole fits a letter.
+pub const RESULT_MAX: usize = BODY_MAX - 1024;
 /// The most nodes of which a claim says that they hold its data.
 pub const HINTS_MAX: usize = 8;
 
@@ -64,6 +66,8 @@ pub enum Message {
         keep: bool,
         /// The trace that it is part of.
         trace: Option<Context>,
+        /// Whether the result's bytes are wanted with the outcome: the claimer has no stream to fetch them by.
+        inline: bool,
     },
     /// Executor: I will.
     Grant {
@@ -83,6 +87,8 @@ pub enum Message {
         lease: u64,
         /// What came of it.
         outcome: Outcome,
+        /// The result's bytes, where the claim asked for them and they are at most [`RESULT_MAX`].
+        body: Option<ByteBuf>,
     },
     /// Executor: I know nothing of this lease (it was lost, or expired).
     Unknown {
@@ -241,6 +247,7 @@ impl Message {
             Message::Recall { keys, .. } => keys.len() <= KEYS_MAX,
             Message::Claim { task, hints, .. } => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Message::Holds { cids, .. } | Message::Hold { cids, .. } => cids.len() <= CIDS_MAX,
+            Message::Outcome { body: Some(body), .. } => body.len() <= RESULT_MAX,
             Message::Held { bits, sizes, .. } => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
             Message::Inquire { question, .. } => question.is_bounded(),
             Message::Inform { reply, .. } => reply.is_bounded(),

@@ -81,7 +81,10 @@ impl Node {
                     // The ledger's jobs are answered to it.
                     Output::JobReply { request, reply } if is_own(request) => self.ledger.job_ended(now, request, reply, out),
                     Output::Progress { request, .. } if is_own(request) => {}
-                    Output::Send { to, message } if self.carrier(&to, &message) == Via::PubSub => {
+                    Output::Send { to, mut message } if self.carrier(&to, &message) == Via::PubSub => {
+                        if let Message::Claim { inline, .. } = &mut message {
+                            *inline = true;
+                        }
                         self.channel.post(now.monotonic_us, to, self.members.life(&to), message, out);
                     }
                     output => self.unsigned.pass(output, out),
@@ -95,7 +98,7 @@ impl Node {
     /// if one stands.
     fn carrier(&self, to: &NodeId, message: &Message) -> Via {
         let wanted = match message {
-            Message::Claim { lease, .. } => self.scheduler.via(*lease),
+            Message::Claim { lease, .. } => self.scheduler.asked(*lease).and_then(|(_, via)| via),
             _ => None,
         };
         if wanted == Some(Via::PubSub) || self.channel.talks(to, message) {
@@ -136,6 +139,7 @@ impl Node {
                 connected: self.members.reaches(id),
                 via: self.members.via(id),
                 left: advert.left,
+                epoch: advert.epoch,
                 trusted: self.members.trusts(id),
             };
             (*id, view)
@@ -274,6 +278,7 @@ impl Node {
                 self.runner.held(clock, members.config.me, query, &here.bits, members, out);
             }
             Input::Have { ticket: Ticket::Holds(from, query), here } => self.store.answer(from, query, here, out),
+            Input::Read { ticket: Ticket::Work(id), bytes } => self.executor.read(id, bytes, out),
             Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
             Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
             Input::Informed { ticket: Ticket::Inquiry(id), reply } => self.inquiries.here(clock, id, reply, members, out),
@@ -306,14 +311,27 @@ impl Node {
     fn message(&mut self, now: Now, from: NodeId, message: Message, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &self.members);
         match message {
-            Message::Claim { lease, task, budget_ms, hints, memo, keep, trace } => {
-                self.executor.claim(clock, from, lease, Claim { task, budget_ms, hints, memo, keep, trace }, members, out);
+            Message::Claim { lease, task, budget_ms, hints, memo, keep, trace, inline } => {
+                self.executor.claim(
+                    clock,
+                    from,
+                    lease,
+                    Claim { task, budget_ms, hints, memo, keep, trace, inline },
+                    members,
+                    out,
+                );
             }
             Message::Renew { lease } => self.executor.renew(clock, from, lease, out),
             Message::Settled { lease } | Message::Cancel { lease } => self.executor.drop_lease(from, lease, out),
             Message::Grant { lease } => self.scheduler.granted(clock, from, lease),
             Message::Nack { lease, reason } => self.scheduler.nacked(clock, from, lease, reason, members, out),
-            Message::Outcome { lease, outcome } => self.scheduler.outcome(clock, from, lease, outcome, members, out),
+            // What nobody waits for is not put down: a peer may not fill this node's disk.
+            Message::Outcome { lease, outcome: Ok(done), body: Some(body) }
+                if self.scheduler.asked(lease).is_some_and(|(asked, _)| asked == from) =>
+            {
+                out.push(Output::Unpack { from, lease, done, body });
+            }
+            Message::Outcome { lease, outcome, .. } => self.scheduler.outcome(clock, from, lease, outcome, members, out),
             Message::Unknown { lease } => self.scheduler.unknown(clock, from, lease, members, out),
             Message::Holds { query, cids } => self.store.asked(from, query, cids, members, out),
             Message::Held { query, bits, sizes } => {

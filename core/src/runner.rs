@@ -309,13 +309,14 @@ impl Runner {
             while !job.look_up.is_empty() && self.lookups.has_room(id) {
                 self.lookups.begin(now, id, job.batch(), out);
             }
-            let executors: Vec<NodeId> = members.executors(&function.engine).map(|(&node, _)| node).collect();
+            let executors: Vec<NodeId> = members.workers(&function.engine).map(|(&node, _)| node).collect();
             job.free_orphans(&executors);
         }
         let mut turns: VecDeque<u64> = self.jobs.keys().copied().filter(|id| *id > self.last).collect();
         turns.extend(self.jobs.keys().copied().filter(|id| *id <= self.last));
         let executors: Vec<(NodeId, u32)> = members
-            .with_role(Role::Executor)
+            .iter()
+            .filter(|(node, m)| members.via(node).is_some() && members.trusts(node) && m.advert.roles.contains(&Role::Executor))
             .map(|(&node, m)| (node, m.advert.offers.slots))
             .filter(|(_, slots)| *slots > 0)
             .collect();
@@ -359,7 +360,7 @@ impl Runner {
         let Some(job) = self.jobs.get_mut(&id).filter(|_| room > 0 && scheduler.admits(Client::Job(id), 0)) else { return false };
         let Stage::Running { function } = &job.stage else { return false };
         let function = function.clone();
-        if !members.executors(&function.engine).any(|(other, _)| *other == node) {
+        if !members.workers(&function.engine).any(|(other, _)| *other == node) {
             return false;
         }
         let spec = job.new.spec.function;

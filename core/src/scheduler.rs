@@ -104,9 +104,9 @@ impl Scheduler {
         ]
     }
 
-    /// How the call of a lease has to travel, if that matters.
-    pub fn via(&self, lease: u64) -> Option<Via> {
-        self.calls.get(self.by_lease.get(&lease)?)?.call.via
+    /// Who was asked under a lease, and how that call has to travel, if that matters.
+    pub fn asked(&self, lease: u64) -> Option<(NodeId, Option<Via>)> {
+        self.calls.get(self.by_lease.get(&lease)?)?.asked()
     }
 
     /// Whether [`Scheduler::take_settled`] would give any.

@@ -52,6 +52,8 @@ pub struct MemberView {
     pub via: Option<Via>,
     /// Whether it said goodbye.
     pub left: bool,
+    /// When its process began, in milliseconds since 1970 UTC: the life that letters to it are for.
+    pub epoch: u64,
     /// Whether this node takes its calls and believes its answers.
     pub trusted: bool,
 }

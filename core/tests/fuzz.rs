@@ -240,15 +240,8 @@ impl Chaos {
         match self.rng.u8(0..17) {
             0 | 1 => {
                 let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
-                Message::Claim {
-                    lease,
-                    task,
-                    budget_ms,
-                    hints,
-                    memo: self.rng.bool(),
-                    keep: self.rng.bool(),
-                    trace: self.context(),
-                }
+                let [memo, keep, inline] = [(); 3].map(|()| self.rng.bool());
+                Message::Claim { lease, task, budget_ms, hints, memo, keep, trace: self.context(), inline }
             }
             2 => Message::Grant { lease },
             3 => Message::Nack { lease, reason: Nack::Busy { retry_after_ms: self.number() } },
@@ -262,7 +255,8 @@ impl Chaos {
                     reused: self.rng.bool(),
                     ..done()
                 };
-                Message::Outcome { lease, outcome: if self.rng.bool() { Ok(done) } else { Err(self.failure()) } }
+                let outcome = if self.rng.bool() { Ok(done) } else { Err(self.failure()) };
+                Message::Outcome { lease, outcome, body: self.rng.bool().then(|| ByteBuf::from(self.bits())) }
             }
             6 => Message::Unknown { lease },
             7 => Message::Settled { lease },
@@ -329,6 +323,7 @@ impl Chaos {
         };
         let good = self.rng.u8(0..4) > 0;
         match self.rng.u8(0..12) {
+            11 => Input::Read { ticket, bytes: good.then(|| ByteBuf::from(self.bits())) },
             0 => {
                 let limits = Limits { memory: self.rng.u64(1..200), ..Limits::default() };
                 let determinism = if self.rng.u8(0..4) == 0 { Determinism::Effects } else { Determinism::Pure };
@@ -427,6 +422,7 @@ impl Chaos {
             | Output::Fetch { ticket, .. }
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
+            | Output::Read { ticket, .. }
             | Output::Recall { ticket, .. }
             | Output::Persist { ticket: Some(ticket), .. }
             | Output::Identify { ticket, .. }

@@ -233,6 +233,7 @@ fn lists_over_their_bounds_are_refused() {
             memo: true,
             keep: true,
             trace: None,
+            inline: true,
         })
     };
     let receipts = |count: usize| Frame::Receipts { query: 1, sealed: vec![ByteBuf::new(); count] };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use timerose_content::StoreError;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
@@ -36,6 +37,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How far it reaches beyond its mesh.
     pub reach: Reach,
+    /// What goes wrong on purpose: nothing, but in tests.
+    pub faults: Faults,
 }
 
 /// How far a node reaches beyond its mesh.
@@ -45,6 +48,37 @@ pub struct Reach {
     pub public: bool,
     /// Whether it relays between nodes that it trusts and that cannot dial each other.
     pub relay: bool,
+}
+
+/// Faults on purpose, for tests. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Of the generator that decides which messages are lost.
+    pub seed: u64,
+    /// Of a thousand messages on topics, so many are neither heard nor passed on.
+    pub loss_per_mille: u32,
+    /// Whether the node hears nothing on topics, passes nothing on, and sends no letter. It stays connected and says that
+    /// it is there.
+    pub silent: bool,
+}
+
+impl FromStr for Faults {
+    type Err = String;
+
+    /// Such as `seed=7,loss=10` or `silent`.
+    fn from_str(text: &str) -> Result<Faults, String> {
+        let mut faults = Faults::default();
+        for word in text.split(',') {
+            let number = |text: &str| text.parse().map_err(|e| format!("{word:?}: {e}"));
+            match word.split_once('=') {
+                Some(("seed", seed)) => faults.seed = number(seed)?,
+                Some(("loss", loss)) => faults.loss_per_mille = number(loss)?.min(1000) as u32,
+                None if word == "silent" => faults.silent = true,
+                _ => return Err(format!("{word:?} is no fault: seed=N, loss=N (of a thousand), silent")),
+            }
+        }
+        Ok(faults)
+    }
 }
 
 impl StartError {

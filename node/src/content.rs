@@ -11,18 +11,22 @@ use bytes::Bytes;
 use cid::Cid;
 use futures::FutureExt;
 use parking_lot::Mutex;
+use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
-use timerose_content::{Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs};
+use timerose_content::{
+    Block, Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
+};
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Here, Input, Output, Ticket};
 use timerose_core::job::{FILES_MAX, File};
-use timerose_core::message::SIZES_MAX;
+use timerose_core::message::{Message, RESULT_MAX, SIZES_MAX};
 use timerose_core::record;
+use timerose_core::task::Done;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -151,6 +155,12 @@ impl Driver {
                 // A store that cannot be read has nothing.
                 self.begin(ticket, done, what, |ticket, here| Input::Have { ticket, here: here.unwrap_or_default() });
             }
+            Output::Read { ticket, cid } => {
+                let what = async move { driver.small(cid).await };
+                // What cannot be read does not go along.
+                self.begin(ticket, done, what, |ticket, bytes| Input::Read { ticket, bytes: bytes.ok().flatten() });
+            }
+            Output::Unpack { from, lease, done: ended, body } => self.unpack(done.clone(), from, lease, ended, body),
             Output::Placed { request, cids, at } => self.0.imports.placed(request, cids, at),
             Output::Stop { ticket } => {
                 if let Some(task) = self.0.running.lock().remove(&ticket) {
@@ -182,6 +192,33 @@ impl Driver {
             let _ = done.send(answer(ticket, ended)).await;
         });
         running.insert(ticket, task.abort_handle());
+    }
+
+    /// A block that is here, if it is small enough to go along with an answer.
+    async fn small(&self, cid: Cid) -> Result<Option<ByteBuf>, Failure> {
+        let content = self.0.content.clone();
+        let block = blocking(move || content.block(&cid).map_err(of_content)).await?;
+        Ok((cid.codec() == RAW && block.len() <= RESULT_MAX).then(|| ByteBuf::from(block)))
+    }
+
+    /// Puts down a result that came along with its outcome, and passes the outcome on. Bytes that are not the result's, or
+    /// find no room, are dropped: then it has to be fetched by its CID as a larger one.
+    fn unpack(&self, to: mpsc::Sender<Input>, from: NodeId, lease: u64, done: Done, body: ByteBuf) {
+        let driver = self.clone();
+        tokio::spawn(async move {
+            let _turn = driver.0.tasks.acquire().await;
+            let (content, result) = (driver.0.content.clone(), done.result);
+            let kept = blocking(move || {
+                let block = Block::new(result, body.into_vec()).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+                content.add_bytes_soon(block.data()).map_err(of_content)
+            });
+            if let Err(why) = kept.await {
+                tracing::warn!(%from, %why, "the bytes of a result were not kept");
+            }
+            // Only a node that ends does not listen.
+            let message = Message::Outcome { lease, outcome: Ok(done), body: None };
+            let _ = to.send(Input::Message { from, message }).await;
+        });
     }
 
     /// Reads a manifest, from peers where it is not here.
@@ -291,8 +328,7 @@ impl Driver {
             ContentRequest::Put { block, answer } => {
                 let content = self.0.content.clone();
                 let kept = blocking(move || {
-                    let block = timerose_content::Block::encode(DAG_CBOR, block)
-                        .map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+                    let block = Block::encode(DAG_CBOR, block).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
                     content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
                     Ok(*block.cid())
                 });

@@ -269,7 +269,13 @@ impl Drivers {
             | Output::Post(..)
             | Output::Announce { .. }
             | Output::Dial { .. } => self.swarm.push(output),
-            Output::Load { .. } | Output::Fetch { .. } | Output::List { .. } | Output::Have { .. } | Output::Placed { .. } => {
+            Output::Load { .. }
+            | Output::Fetch { .. }
+            | Output::List { .. }
+            | Output::Have { .. }
+            | Output::Read { .. }
+            | Output::Unpack { .. }
+            | Output::Placed { .. } => {
                 self.content.push(output);
             }
             Output::Start { .. } => self.engine.carry_out(output),

@@ -29,12 +29,14 @@ use crate::wire::{self, Heard, TaskCodec};
 
 mod build;
 mod dht;
+mod faults;
 mod gossip;
 mod mail;
 mod routing;
 mod seal;
 
 use build::{Protocols, ProtocolsEvent};
+use faults::Faulty;
 use gossip::{Said, Topics};
 use mail::{Mail, Ready};
 use routing::Routing;
@@ -55,6 +57,7 @@ pub(crate) struct Driver {
     routing: Routing,
     relays: Relays,
     reach: Reach,
+    faults: Faulty,
     listens: bool,
 }
 
@@ -86,8 +89,9 @@ impl Driver {
         }
         let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
         let routing = Routing::new(announcements, config.reach.public);
-        let (keys, listens, reach) = (keys.clone(), !config.listen.is_empty(), config.reach);
-        Ok(Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, listens })
+        let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
+        let (keys, reach) = (keys.clone(), config.reach);
+        Ok(Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, faults, listens })
     }
 
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
@@ -99,10 +103,11 @@ impl Driver {
         work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> mpsc::Receiver<frames::Event<Heard>> {
-        let Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, listens } = self;
+        let Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, faults, listens } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
         let addrs = BTreeSet::new();
-        let drive = Drive { swarm, sender, topics, routing, relays, reach, mail, work, own, counters, addrs, somebody: false };
+        let drive =
+            Drive { swarm, sender, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, somebody: false };
         tokio::spawn(drive.run(outputs, finds, sealed, listens));
         events
     }
@@ -150,6 +155,7 @@ struct Drive {
     routing: Routing,
     relays: Relays,
     reach: Reach,
+    faults: Faulty,
     mail: Mail,
     work: WorkSender,
     own: mpsc::Sender<Input>,
@@ -240,6 +246,9 @@ impl Drive {
 
     fn publish(&mut self, ready: Ready) {
         let Ready { to, lane, bytes } = ready;
+        if !self.faults.speaks() {
+            return;
+        }
         let sent = self.topics.publish(&mut self.swarm.behaviour_mut().gossip, &to, peer_of(&to), lane, bytes);
         Counters::count(if sent { &self.counters.envelopes_out } else { &self.counters.envelopes_dropped });
     }
@@ -322,7 +331,10 @@ impl Drive {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let (said, judgement) = self.topics.judge(message);
+                let (said, judgement) = match self.faults.hears() {
+                    true => self.topics.judge(message),
+                    false => (Said::Nothing, gossipsub::MessageAcceptance::Ignore),
+                };
                 if !matches!(judgement, gossipsub::MessageAcceptance::Accept) {
                     Counters::count(&self.counters.gossip_refused);
                     tracing::debug!(peer = %propagation_source, "gossip was not passed on");
@@ -337,8 +349,7 @@ impl Drive {
             gossipsub::Event::Subscribed { peer_id, topic } if self.topics.listens(gossip, peer_id, &topic) => {
                 let _ = self.work.try_send(Input::Audience);
             }
-            gossipsub::Event::Subscribed { .. } => {}
-            gossipsub::Event::Unsubscribed { peer_id, topic } => self.topics.listens_no_more(&peer_id, &topic),
+            gossipsub::Event::Subscribed { .. } | gossipsub::Event::Unsubscribed { .. } => {}
             gossipsub::Event::SlowPeer { peer_id, .. } => tracing::debug!(peer = %peer_id, "gossip for a peer was dropped"),
             gossipsub::Event::GossipsubNotSupported { .. } => {}
         }

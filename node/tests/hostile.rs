@@ -16,7 +16,7 @@ use timerose_core::id::{NodeId, Now};
 use timerose_core::message::{Frame, Message};
 use timerose_core::record::seal;
 use timerose_core::resources::Resources;
-use timerose_node::{Config, Running, start};
+use timerose_node::{Config, Faults, Running, start};
 
 /// What the node logs, for all tests of this file: a hostile peer's name is looked for in it.
 #[derive(Clone, Default)]
@@ -70,6 +70,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        faults: Faults::default(),
     };
     let mut running = start(config).await.expect("started");
     let addr = running.addrs().await[0].parse().expect("a multiaddr");

@@ -48,6 +48,8 @@ impl World<'_> {
             Output::List { ticket, root } => self.send_for(node, ticket, Want::Listing(root)),
             Output::Stop { ticket } => self.stop(node, ticket),
             Output::Have { ticket, cids } => self.have(node, ticket, &cids),
+            Output::Read { ticket, cid } => self.read(node, ticket, &cid),
+            Output::Unpack { from, lease, done, body } => self.unpack(node, from, lease, done, &body),
             Output::Start { ticket: Ticket::Work(work), function, task, subject, spent, .. } => {
                 if function.determinism == Determinism::Effects {
                     self.fact(Fact::StartedOnce { node, task: task.id(&subject) });
@@ -118,7 +120,7 @@ impl World<'_> {
         self.delays.u64(50..500) * self.hosts[node].times
     }
 
-    fn answer(&mut self, node: usize, input: Input) {
+    pub(crate) fn answer(&mut self, node: usize, input: Input) {
         let (at, life) = (self.now + self.turn_us(node), self.hosts[node].life);
         self.at(at, Event::Answer { node, life, input });
     }

@@ -1,8 +1,12 @@
 //! Gossip between nodes: what is published finds its way through others, or gets lost, or comes twice and out of order.
 
+use cid::Cid;
 use timerose_core::envelope::{Opened, Post};
-use timerose_core::io::Input;
+use timerose_core::id::NodeId;
+use timerose_core::io::{Input, Ticket};
+use timerose_core::message::Message;
 use timerose_core::record::open;
+use timerose_core::task::Done;
 
 use crate::host::{id, index};
 use crate::world::{Event, News, World};
@@ -22,6 +26,20 @@ impl World<'_> {
         for to in (0..self.hosts.len()).filter(|&to| to != from) {
             self.publish(from, to, &News::Advert(sealed.to_vec()));
         }
+    }
+
+    /// A result is read, to go along with its outcome. Blocks have no bytes here: their address stands for them.
+    pub(crate) fn read(&mut self, node: usize, ticket: Ticket, cid: &Cid) {
+        let bytes = self.content.has(node, cid).then(|| cid.to_bytes().into());
+        self.answer(node, Input::Read { ticket, bytes });
+    }
+
+    /// A result that came along is put down.
+    pub(crate) fn unpack(&mut self, node: usize, from: NodeId, lease: u64, done: Done, body: &[u8]) {
+        if *body == done.result.to_bytes() {
+            self.content.add(done.result, done.size, node);
+        }
+        self.answer(node, Input::Message { from, message: Message::Outcome { lease, outcome: Ok(done), body: None } });
     }
 
     /// Gossip sets out for one of those who should hear it.

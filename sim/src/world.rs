@@ -408,7 +408,9 @@ fn brief(input: &Input) -> String {
             Message::Holds { query, cids } => write!(line, "< {} holds {query:x} {} cids", index(from), cids.len()),
             Message::Hold { batch, cids } => write!(line, "< {} hold {batch:x} {} cids", index(from), cids.len()),
             Message::Held { query, bits, .. } => write!(line, "< {} held {query:x} {:x?}", index(from), &bits[..]),
-            Message::Outcome { lease, outcome: Ok(done) } => write!(line, "< {} outcome {lease:x} {}", index(from), done.result),
+            Message::Outcome { lease, outcome: Ok(done), .. } => {
+                write!(line, "< {} outcome {lease:x} {}", index(from), done.result)
+            }
             other => write!(line, "< {} {other:x?}", index(from)),
         },
         Input::Receipts { from, query, receipts } => write!(line, "< {} {} receipts to {query:x}", index(from), receipts.len()),
@@ -439,6 +441,7 @@ fn brief(input: &Input) -> String {
         | Input::Cancel { .. }
         | Input::Listening { .. }
         | Input::Have { .. }
+        | Input::Read { .. }
         | Input::Ask { .. }
         | Input::Revoke { .. }
         | Input::Identified { .. }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
-use timerose_node::{Config, Keys, Reach, Running, StartError, start};
+use timerose_node::{Config, Faults, Keys, Reach, Running, StartError, start};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Runtime;
@@ -38,6 +38,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         record: None,
         telemetry: Default::default(),
         reach: Reach::default(),
+        faults: Faults::default(),
     };
     let running = runtime.block_on(async {
         let mut running = start(config).await?;
@@ -135,6 +136,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         record: args.record.clone(),
         telemetry: telemetry::read()?,
         reach: Reach { public: args.reach.public, relay: args.reach.relay },
+        faults: args.faults,
     })
 }
 

@@ -233,32 +233,37 @@ pub fn part_of_a_log() -> Reply {
     Reply::Log { from: 4096, bytes: ByteBuf::from(b"it said this\n".to_vec()), behind: 7, ended: false }
 }
 
+fn claim(lease: u64, inline: bool) -> Message {
+    let (budget_ms, hints) = (30_000, vec![node(1), node(2)]);
+    Message::Claim { lease, task: task(), budget_ms, hints, memo: true, keep: false, trace: None, inline }
+}
+
 /// One frame of every kind, by name.
 pub fn frames() -> Vec<(String, Frame)> {
     let (lease, query, batch) = (1 << 40, 1 << 62, 5);
     let cids = vec![cid("a"), cid("b")];
     let messages = [
+        ("claim", claim(lease, false)),
+        ("claim of the result as well", claim(lease, true)),
         (
-            "claim",
+            "claim with a trace",
             Message::Claim {
                 lease,
                 task: task(),
-                budget_ms: 30_000,
-                hints: vec![node(1), node(2)],
+                budget_ms: 1,
+                hints: vec![],
                 memo: true,
-                keep: false,
-                trace: None,
+                keep: true,
+                trace: Some(context()),
+                inline: false,
             },
-        ),
-        (
-            "claim with a trace",
-            Message::Claim { lease, task: task(), budget_ms: 1, hints: vec![], memo: true, keep: true, trace: Some(context()) },
         ),
         ("grant", Message::Grant { lease }),
         ("nack busy", Message::Nack { lease, reason: Nack::Busy { retry_after_ms: 20 } }),
         ("nack denied", Message::Nack { lease, reason: Nack::Denied }),
         ("nack unsuitable", Message::Nack { lease, reason: Nack::Unsuitable }),
-        ("outcome", Message::Outcome { lease, outcome: Ok(done()) }),
+        ("outcome", Message::Outcome { lease, outcome: Ok(done()), body: None }),
+        ("outcome and result", Message::Outcome { lease, outcome: Ok(done()), body: Some(ByteBuf::from(b"result".to_vec())) }),
         ("unknown", Message::Unknown { lease }),
         ("settled", Message::Settled { lease }),
         ("renew", Message::Renew { lease }),
@@ -280,7 +285,7 @@ pub fn frames() -> Vec<(String, Frame)> {
     frames.extend(messages.map(|(name, message)| (name.to_string(), Frame::Message(message))));
     for failure in failures() {
         let name = format!("outcome {}", failure.code());
-        frames.push((name, Frame::Message(Message::Outcome { lease, outcome: Err(failure) })));
+        frames.push((name, Frame::Message(Message::Outcome { lease, outcome: Err(failure), body: None })));
     }
     frames
 }

@@ -1,12 +1,13 @@
 //! What comes and goes on PubSub topics, in a script.
 
+use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role};
 use timerose_core::envelope::{Lane, Letter, Opened, Post};
-use timerose_core::io::Input;
+use timerose_core::io::{Input, Output};
 use timerose_core::message::Message;
 use timerose_core::record::Verified;
 
-use super::{Player, Words, advert, name, node, number};
+use super::{Player, Words, advert, name, node, number, told};
 
 impl Player {
     /// `<node> <x, left or nothing of note> <seq> [<epoch>]`
@@ -32,6 +33,32 @@ impl Player {
         Input::Posted(Opened::assume(node(from), post))
     }
 
+    /// `inline <claim>`: one that wants its result's bytes; `packed <outcome> <bytes>`: one that has them along.
+    pub(super) fn packed(&mut self, words: Words) -> Message {
+        let (kind, words) = words.split_first().expect("words");
+        let (bytes, rest) = words.split_last().expect("words");
+        match self.message(if *kind == "inline" { words } else { rest }) {
+            Message::Claim { lease, task, budget_ms, hints, memo, keep, trace, .. } => {
+                Message::Claim { lease, task, budget_ms, hints, memo, keep, trace, inline: true }
+            }
+            Message::Outcome { lease, outcome, .. } => {
+                Message::Outcome { lease, outcome, body: Some(ByteBuf::from(bytes.as_bytes().to_vec())) }
+            }
+            other => other,
+        }
+    }
+
+    /// Bytes of results on their way.
+    pub(super) fn parcel(&self, output: Output) -> String {
+        match output {
+            Output::Read { ticket, cid } => format!("read {} for {}", self.called(&cid), told(&ticket)),
+            Output::Unpack { from, lease, done, body } => {
+                format!("unpack outcome {lease} {} of {}{}", self.called(&done.result), name(&from), along(Some(&body)))
+            }
+            other => panic!("no parcel: {other:?}"),
+        }
+    }
+
     /// A letter that is to be sealed.
     pub(super) fn posted(&self, post: Post) -> String {
         let Post { to, lane, life, seq, letter, .. } = post;
@@ -40,4 +67,9 @@ impl Player {
         let acks = if letter.acks.is_empty() { String::new() } else { format!(", has {:?}", letter.acks) };
         format!("{lane}/{} life {life} #{seq}{said}{acks}", name(&to))
     }
+}
+
+/// What goes along with an outcome.
+pub(super) fn along(body: Option<&ByteBuf>) -> String {
+    body.map(|body| format!(" along with {:?}", String::from_utf8_lossy(body))).unwrap_or_default()
 }

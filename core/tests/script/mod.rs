@@ -377,6 +377,7 @@ impl Player {
                 names.key = names.key.filter(|_| told != ["once"]);
                 Input::Signed { receipts: vec![(ticket, Sealed { names, tell: told == ["tell"], bytes: vec![1] })] }
             }
+            ("read", bytes) => Input::Read { ticket, bytes: bytes.first().map(|word| ByteBuf::from(word.as_bytes().to_vec())) },
             ("recalled", found) => {
                 let keys = found.iter().map(|word| self.cid(word.split(':').next().expect("a key"))).collect();
                 let found = found.iter().map(|word| word.contains(':').then(|| self.memo(word))).collect();
@@ -390,19 +391,12 @@ impl Player {
         match *words {
             ["claim", lease, budget_ms, entry, ref args @ ..] => {
                 let task = self.task(entry, args);
-                Message::Claim {
-                    lease: number(lease),
-                    task,
-                    budget_ms: number(budget_ms),
-                    hints: vec![],
-                    memo: self.memo,
-                    keep: false,
-                    trace: self.trace,
-                }
+                let (lease, budget_ms, memo) = (number(lease), number(budget_ms), self.memo);
+                Message::Claim { lease, task, budget_ms, hints: vec![], memo, keep: false, trace: self.trace, inline: false }
             }
             ["jobclaim", ref words @ ..] => match self.message(&[&["claim"], words].concat()) {
-                Message::Claim { lease, task, budget_ms, hints, memo, trace, .. } => {
-                    Message::Claim { lease, task, budget_ms, hints, memo, keep: true, trace }
+                Message::Claim { lease, task, budget_ms, hints, memo, trace, inline, .. } => {
+                    Message::Claim { lease, task, budget_ms, hints, memo, keep: true, trace, inline }
                 }
                 other => other,
             },
@@ -411,9 +405,10 @@ impl Player {
             ["nack", lease, "unsuitable"] => Message::Nack { lease: number(lease), reason: Nack::Unsuitable },
             ["nack", lease, ms] => Message::Nack { lease: number(lease), reason: Nack::Busy { retry_after_ms: number(ms) } },
             ["outcome", lease, why] if Player::is_failure(why) => {
-                Message::Outcome { lease: number(lease), outcome: Err(self.failure(why)) }
+                Message::Outcome { lease: number(lease), outcome: Err(self.failure(why)), body: None }
             }
-            ["outcome", lease, result] => Message::Outcome { lease: number(lease), outcome: Ok(self.done(result)) },
+            ["inline" | "packed", ..] => self.packed(words),
+            ["outcome", lease, result] => Message::Outcome { lease: number(lease), outcome: Ok(self.done(result)), body: None },
             ["unknown", lease] => Message::Unknown { lease: number(lease) },
             ["settled", lease] => Message::Settled { lease: number(lease) },
             ["renew", lease] => Message::Renew { lease: number(lease) },
@@ -450,6 +445,7 @@ impl Player {
             }
             Output::Stop { ticket } => format!("stop {}", told(&ticket)),
             Output::List { ticket, root } => format!("list {} for {}", self.called(&root), told(&ticket)),
+            Output::Read { .. } | Output::Unpack { .. } => self.parcel(output),
             Output::Have { ticket, cids } => format!("have {}? for {}", self.called_all(&cids), told(&ticket)),
             Output::Start { ticket, task, subject, .. } => {
                 format!("start {} for {}, of {}", self.asked(&task), told(&ticket), name(&subject))
@@ -527,13 +523,16 @@ impl Player {
 
     fn said(&self, message: &Message) -> String {
         match message {
-            Message::Claim { lease, task, budget_ms, hints, memo, trace, .. } => {
+            Message::Claim { lease, task, budget_ms, hints, memo, trace, inline, .. } => {
                 let reuse = if *memo { ", earlier results do" } else { "" };
-                let reuse = if trace.is_some() { format!("{reuse}, traced") } else { reuse.into() };
-                format!("claim {lease} {} within {budget_ms} ms, hints {}{reuse}", self.asked(task), names(hints))
+                let traced = if trace.is_some() { ", traced" } else { "" };
+                let inline = if *inline { ", inline" } else { "" };
+                format!("claim {lease} {} within {budget_ms} ms, hints {}{reuse}{traced}{inline}", self.asked(task), names(hints))
             }
-            Message::Outcome { lease, outcome: Ok(done) } => format!("outcome {lease} {}", self.called(&done.result)),
-            Message::Outcome { lease, outcome: Err(failure) } => format!("outcome {lease} {}", self.failed(failure)),
+            Message::Outcome { lease, outcome: Ok(done), body } => {
+                format!("outcome {lease} {}{}", self.called(&done.result), letters::along(body.as_ref()))
+            }
+            Message::Outcome { lease, outcome: Err(failure), .. } => format!("outcome {lease} {}", self.failed(failure)),
             Message::Holds { query, cids } => format!("holds {} {}", shown(*query), self.called_all(cids)),
             Message::Held { query, bits, .. } => format!("held {} {:?}", shown(*query), &bits[..]),
             Message::Recall { query, keys } => format!("recall {} {}", shown(*query), self.called_all(keys)),

@@ -66,14 +66,23 @@ impl Claimer {
         let args = vec![Arg::Inline(format!("{lease:032}").into_bytes())];
         let task = Task { function: self.function, entry: String::new(), args, seq: 0 };
         let begin = Instant::now();
-        let claim = Message::Claim { lease, task, budget_ms: 30_000, hints: Vec::new(), memo: false, keep: false, trace: None };
+        let claim = Message::Claim {
+            lease,
+            task,
+            budget_ms: 30_000,
+            hints: Vec::new(),
+            memo: false,
+            keep: false,
+            trace: None,
+            inline: false,
+        };
         let claim = Bytes::from(Frame::Message(claim).encode());
         self.lengths.0 = claim.len();
         self.end.sender.send(&self.node, claim).await.expect("sent");
         loop {
             let frame = self.end.frame().await;
             match Frame::decode(&frame).expect("a frame") {
-                Frame::Message(Message::Outcome { lease: ended, outcome }) if ended == lease => {
+                Frame::Message(Message::Outcome { lease: ended, outcome, .. }) if ended == lease => {
                     outcome.expect("it runs");
                     let took = micros(begin);
                     self.lengths.1 = frame.len();

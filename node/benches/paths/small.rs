@@ -14,7 +14,7 @@ use timerose_core::io::Exit;
 use timerose_core::resources::Resources;
 use timerose_core::task::{Arg, Receipt, Task, Usage};
 use timerose_engines::{Cancel, Engine, Host, WasmEngine, Work};
-use timerose_node::{Client as Node, Config, Running, start};
+use timerose_node::{Client as Node, Config, Faults, Running, start};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -48,6 +48,7 @@ pub fn config(dir: &Path, slots: u32, join: Vec<String>, trust: &[NodeId]) -> Co
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        faults: Faults::default(),
     }
 }
 

@@ -111,6 +111,12 @@ pub(super) async fn call(State(api): Shared, headers: HeaderMap, Body(body): Bod
     let mut task = Task { function: parse_cid(&body.r#fn)?, entry: body.entry, args, seq: body.seq };
     let mut root = traces::begin(&api, CALL, &headers);
     if body.detach {
+        if !matches!(body.channel, Channel::Auto) {
+            return Err(ApiError::usage(
+                "detached work travels by whichever channel reaches an executor",
+                "leave out the channel, or do not detach it",
+            ));
+        }
         task.check()?;
         let handle = task.id(&api.ports.view.borrow().me);
         return api.accept(handle, Asked::Call { task, memo: body.memo }, body.timeout_ms).await;

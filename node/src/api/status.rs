@@ -44,6 +44,7 @@ pub(super) fn show_members(view: &View) -> Value {
                 "connected": member.connected,
                 "channel": member.via,
                 "left": member.left,
+                "epoch": member.epoch,
                 "trusted": member.trusted,
                 "addrs": member.addrs,
             })

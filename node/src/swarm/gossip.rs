@@ -1,14 +1,15 @@
 //! Gossip: the topics that a node listens to, and what it passes on.
 //!
 //! A node listens to its own two topics, to the members topic, and to those of the nodes that it writes to and is not
-//! connected with. The last tells others that somebody wants to reach a node through them: a member between two listens
-//! to a trusted node's topic as long as two of its peers do. What is passed on is at least an envelope or an advert,
-//! for its topic, good, of bounded size and new; peers that pass on anything else lose their standing.
+//! connected with. The last tells others that somebody wants to reach a node through them: a member listens to a trusted
+//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. What is passed on is
+//! at least an envelope or an advert, for its topic, good, of bounded size and new; peers that pass on anything else lose
+//! their standing.
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message, MessageAcceptance,
-    MessageAuthenticity, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
+    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
     ValidationMode,
 };
 use libp2p::identity::Keypair;
@@ -19,7 +20,7 @@ use timerose_core::envelope::{Envelope, Lane};
 use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::record::Verified;
 
-use crate::keys::{open_verified, wall_clock};
+use crate::keys::{open_verified, peer_of, wall_clock};
 
 /// What all our topics begin with; its number is the version of what is said on them.
 const PREFIX: &str = "timerose/1/";
@@ -36,8 +37,11 @@ const PEER_TOPICS_MAX: usize = 4096;
 const WRITTEN_MAX: usize = 256;
 /// How long a topic stays joined after the last letter.
 const WRITTEN_FOR: Duration = Duration::from_secs(600);
-/// Topics that are joined because two peers want to reach each other; further ones are not.
+/// Topics that are joined because a peer wants to reach somebody; further ones are not.
 const RELAYED_MAX: usize = 512;
+/// How long such a topic stays joined after the last envelope. Longer than its writer stays, whose next joining is what makes
+/// those between join again.
+const RELAYED_FOR: Duration = Duration::from_secs(2 * WRITTEN_FOR.as_secs());
 /// Envelopes that are remembered, so that the same bytes are not passed on twice.
 const SEEN_MAX: usize = 8192;
 
@@ -68,6 +72,11 @@ pub(crate) fn behaviour(key: &Keypair) -> Result<Gossip, String> {
         // Foreign nodes pass on signed messages only. An id is the source and its number, so that a letter that is sent
         // again is not taken for one that was passed on already.
         .validation_mode(ValidationMode::Strict)
+        .message_id_fn(|message| {
+            // Peers name messages to each other by it, so it has to be the usual one to the byte.
+            let source = message.source.map(|source| source.to_bytes()).unwrap_or_default();
+            MessageId::from([source, message.sequence_number.unwrap_or_default().to_be_bytes().to_vec()].concat())
+        })
         .validate_messages()
         .build()
         .map_err(|e| e.to_string())?;
@@ -134,9 +143,8 @@ pub(crate) struct Topics {
     me: NodeId,
     trust: BTreeSet<NodeId>,
     connected: BTreeSet<PeerId>,
-    /// Peers by the topic of a trusted node that they listen to.
-    listeners: BTreeMap<String, BTreeSet<PeerId>>,
-    relayed: BTreeSet<String>,
+    /// The topics of trusted nodes that others want to reach, and when an envelope last came there.
+    relayed: BTreeMap<String, Instant>,
     written: BTreeMap<String, Instant>,
     seen: Seen,
 }
@@ -147,8 +155,8 @@ impl Topics {
         for topic in [MEMBERS.to_string(), topic_of(&me, Lane::Tasks), topic_of(&me, Lane::Replies)] {
             subscribe(gossip, &topic);
         }
-        let (listeners, relayed, written) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Topics { me, trust, connected: BTreeSet::new(), listeners, relayed, written, seen: Seen::default() }
+        let (relayed, written) = (BTreeMap::new(), BTreeMap::new());
+        Topics { me, trust, connected: BTreeSet::new(), relayed, written, seen: Seen::default() }
     }
 
     /// Publishes this node's advert.
@@ -183,46 +191,29 @@ impl Topics {
 
     /// Leaves topics that were not used for long.
     pub fn tidy(&mut self, gossip: &mut Gossip) {
-        for (topic, _) in self.written.extract_if(.., |_, used| used.elapsed() >= WRITTEN_FOR).collect::<Vec<_>>() {
-            self.leave_if_unused(gossip, &topic);
-        }
-        let few = |topic: &String| self.listeners.get(topic).is_none_or(|peers| peers.len() < 2);
-        for topic in self.relayed.iter().filter(|topic| few(topic)).cloned().collect::<Vec<_>>() {
-            self.relayed.remove(&topic);
+        let written = self.written.extract_if(.., |_, used| used.elapsed() >= WRITTEN_FOR);
+        let relayed = self.relayed.extract_if(.., |_, used| used.elapsed() >= RELAYED_FOR);
+        for (topic, _) in written.chain(relayed).collect::<Vec<_>>() {
             self.leave_if_unused(gossip, &topic);
         }
     }
 
     fn leave_if_unused(&self, gossip: &mut Gossip, topic: &str) {
-        if !self.written.contains_key(topic) && !self.relayed.contains(topic) {
+        if !self.written.contains_key(topic) && !self.relayed.contains_key(topic) {
             gossip.unsubscribe(&IdentTopic::new(topic));
         }
     }
 
-    /// A peer listens to a topic: perhaps the second that wants to reach the same node through this one. Says whether it
-    /// is the members topic.
+    /// A peer listens to a topic: perhaps it wants to reach a node through this one. Says whether it is the members topic.
     pub fn listens(&mut self, gossip: &mut Gossip, peer: PeerId, topic: &TopicHash) -> bool {
         let topic = topic.as_str();
-        // Others' topics are not worth a place in the table.
-        if !node_of_topic(topic).is_some_and(|(node, _)| node != self.me && self.trust.contains(&node)) {
-            return topic == MEMBERS;
-        }
-        let peers = self.listeners.entry(topic.to_string()).or_default();
-        peers.insert(peer);
-        if peers.len() >= 2 && self.relayed.len() < RELAYED_MAX && self.relayed.insert(topic.to_string()) {
+        let Some((node, _)) = node_of_topic(topic) else { return topic == MEMBERS };
+        let wanted = node != self.me && self.trust.contains(&node) && peer_of(&node) != Some(peer);
+        if wanted && !self.relayed.contains_key(topic) && self.relayed.len() < RELAYED_MAX {
+            self.relayed.insert(topic.to_string(), Instant::now());
             subscribe(gossip, topic);
         }
         false
-    }
-
-    /// A peer does not listen to a topic any more.
-    pub fn listens_no_more(&mut self, peer: &PeerId, topic: &TopicHash) {
-        if let Some(peers) = self.listeners.get_mut(topic.as_str()) {
-            peers.remove(peer);
-            if peers.is_empty() {
-                self.listeners.remove(topic.as_str());
-            }
-        }
     }
 
     /// A peer is connected.
@@ -233,10 +224,6 @@ impl Topics {
     /// A peer is gone.
     pub fn gone(&mut self, peer: &PeerId) {
         self.connected.remove(peer);
-        self.listeners.retain(|_, peers| {
-            peers.remove(peer);
-            !peers.is_empty()
-        });
     }
 
     /// What a message is, and whether it is passed on.
@@ -256,6 +243,9 @@ impl Topics {
         // Clocks differ, and gossip comes again: neither is a fault of who passed it on.
         if !envelope.is_good(wall_clock()) || !self.seen.insert(&message.data) {
             return (Said::Nothing, MessageAcceptance::Ignore);
+        }
+        if let Some(used) = self.relayed.get_mut(message.topic.as_str()) {
+            *used = Instant::now();
         }
         let said = if envelope.to == self.me { Said::Envelope(author, message.data) } else { Said::Nothing };
         (said, MessageAcceptance::Accept)

@@ -56,13 +56,17 @@ fn agree(secret: [u8; 32], theirs: [u8; 32]) -> Option<[u8; 32]> {
     Some(x25519(secret, theirs)).filter(|shared| *shared != [0; 32])
 }
 
-/// All inputs have a fixed length, and the digest is a key and never shown: a plain hash is a sound derivation.
 fn cipher(envelope: &Envelope, shared: [u8; 32]) -> ChaCha20Poly1305 {
+    ChaCha20Poly1305::new(&derive(envelope, shared).into())
+}
+
+/// All inputs have a fixed length, and the digest is a key and never shown: a plain hash is a sound derivation.
+fn derive(envelope: &Envelope, shared: [u8; 32]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in [DOMAIN, &shared, &envelope.key, &envelope.iss.0, &envelope.to.0] {
         hash.update(part);
     }
-    ChaCha20Poly1305::new(&hash.finalize())
+    hash.finalize().into()
 }
 
 #[cfg(test)]
@@ -157,5 +161,29 @@ mod tests {
         // A change of it is a change of the wire: nodes of two versions would not read each other.
         assert_eq!(hex, include_str!("../../fixtures/envelope.txt").trim());
         assert!(open(&keys(2), NOW, &bytes).is_ok());
+    }
+
+    #[test]
+    fn the_worked_example_of_the_book_is_what_a_node_does() {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let (alice, bob, secret) = (keys(1), keys(2), [9; 32]);
+        let sealed = seal_with(&alice, NOW, &post(&bob), secret).expect("sealed");
+        let envelope = Envelope::peek(&sealed).expect("an envelope");
+        let (theirs, shared) = (public(&bob.id()).expect("a point"), agree(secret, public(&bob.id()).expect("a point")));
+        let shared = shared.expect("a secret");
+        let steps = [
+            ("sender", alice.id().to_string()),
+            ("recipient", bob.id().to_string()),
+            ("recipient's X25519 key", hex(&theirs)),
+            ("ephemeral X25519 key", hex(&envelope.key)),
+            ("shared secret", hex(&shared)),
+            ("cipher key", hex(&derive(&envelope, shared))),
+            ("letter", hex(&post(&bob).bytes())),
+            ("body", hex(&envelope.body)),
+            ("signature", hex(&sealed[3..67])),
+            ("envelope", hex(&sealed)),
+        ];
+        let example = steps.map(|(step, value)| format!("{step}:\n{value}\n")).concat();
+        assert!(include_str!("../../../docs/pubsub.md").contains(&example), "the example in docs/pubsub.md should be\n{example}");
     }
 }
