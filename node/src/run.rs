@@ -16,6 +16,7 @@ use timerose_content::frames;
 use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
+use timerose_core::message::Frame;
 use timerose_core::node::Node;
 use timerose_core::promise::JournalEntry;
 use timerose_core::view::View;
@@ -116,6 +117,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
+    let outbox = swarm.outbox();
     let peers = swarm.run(swarm_rx, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
@@ -128,6 +130,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let drivers = Drivers {
         swarm: Line::new(to_swarm),
+        outbox,
         content: Line::new(to_content),
         engine,
         receipts: Line::new(to_receipts),
@@ -212,6 +215,8 @@ impl Line {
 
 struct Drivers {
     swarm: Line,
+    /// Takes a message without a queue.
+    outbox: swarm::Outbox,
     content: Line,
     /// Takes work without a queue.
     engine: engine::Handle,
@@ -229,9 +234,9 @@ impl Drivers {
 
     /// Who carries out what.
     fn hand_out(&mut self, output: Output) {
-        match &output {
-            Output::Send { .. }
-            | Output::SendAdverts { .. }
+        match output {
+            Output::Send { to, message } => self.outbox.send(&to, &Frame::Message(message)),
+            Output::SendAdverts { .. }
             | Output::SendReceipts { .. }
             | Output::Post(..)
             | Output::Announce { .. }
