@@ -6,6 +6,7 @@
 //! slot and its memory are free, and schedulers take turns. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -97,7 +98,8 @@ pub struct Claim {
 /// The work that this node does.
 #[derive(Debug)]
 pub struct Executor {
-    works: BTreeMap<u64, Work>,
+    /// Boxed, or the map would move kilobytes whenever one comes or goes.
+    works: BTreeMap<u64, Box<Work>>,
     by_lease: BTreeMap<(NodeId, u64), u64>,
     turns: Turns,
     done: VecDeque<u64>,
@@ -177,7 +179,7 @@ impl Executor {
         let stage = Stage::Loading;
         let work = Work { from, lease, task, hints, memo, keep, stage, deadline, heard: now, wanted: true, effect: None };
         self.turns.enter(from, &work.task);
-        self.works.insert(id, work);
+        self.works.insert(id, Box::new(work));
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
         out.push(Output::Send { to: from, message: Message::Grant { lease } });
@@ -205,7 +207,7 @@ impl Executor {
 
     /// A scheduler says that it still wants the work, or asks what came of it.
     pub fn renew(&mut self, now: Instant, from: NodeId, lease: u64, out: &mut Vec<Output>) {
-        let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?))) {
+        let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?.as_mut()))) {
             None => Message::Unknown { lease },
             Some((_, Work { stage: Stage::Done { outcome }, .. })) => Message::Outcome { lease, outcome: outcome.clone() },
             Some((id, work)) => {
@@ -315,7 +317,9 @@ impl Executor {
 
     /// Work that was about to begin does not: its slot is free, and nothing is noted of it.
     fn stand_down(&mut self, id: u64, out: &mut Vec<Output>) {
-        let Some(Work { stage: Stage::Intending { function, .. }, effect, .. }) = self.works.get(&id) else { return };
+        let Some(Work { stage: Stage::Intending { function, .. }, effect, .. }) = self.works.get(&id).map(Box::as_ref) else {
+            return;
+        };
         self.running = self.running.less(&function.demand());
         if let Some((task, _)) = effect {
             self.effects.undo(task, out);
@@ -324,7 +328,7 @@ impl Executor {
 
     /// What this node remembers of an equal task: that is the answer, or the work goes on.
     pub fn recalled(&mut self, now: Instant, id: u64, key: Cid, hit: Option<Memo>, members: &Membership, out: &mut Vec<Output>) {
-        let Some(Work { stage: Stage::Recalling { function }, keep, .. }) = self.works.get(&id) else { return };
+        let Some(Work { stage: Stage::Recalling { function }, keep, .. }) = self.works.get(&id).map(Box::as_ref) else { return };
         let (function, keep) = (function.clone(), *keep);
         // What another node has is better had from there: the scheduler takes this node for the holder.
         let own = hit.filter(|memo| memo.key == key && memo.receipt.iss == members.config.me);
@@ -437,7 +441,7 @@ impl Executor {
     pub fn signed(&mut self, now: Instant, receipts: Vec<(Ticket, Sealed)>, members: &Membership, out: &mut Vec<Output>) {
         for (ticket, _) in &receipts {
             let Ticket::Work(id) = *ticket else { continue };
-            if let Some(Work { stage: Stage::Signing { done }, .. }) = self.works.get(&id) {
+            if let Some(Work { stage: Stage::Signing { done }, .. }) = self.works.get(&id).map(Box::as_ref) {
                 let done = done.clone();
                 self.conclude(now, id, Ok(done), out);
             }
@@ -482,7 +486,7 @@ impl Executor {
     /// Drops work at whatever stage it is.
     fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
         self.stand_down(id, out);
-        let Some(work) = self.works.remove(&id) else { return };
+        let Some(work) = self.works.remove(&id).map(|work| *work) else { return };
         if let Some((task, _)) = work.effect {
             self.effects.release(&task);
         }
@@ -497,7 +501,8 @@ impl Executor {
             Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
             Stage::Running { function } => {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
-                self.works.insert(id, Work { stage: Stage::Running { function }, wanted: false, ..work });
+                let work = Work { stage: Stage::Running { function }, wanted: false, ..work };
+                self.works.insert(id, Box::new(work));
             }
             Stage::Waiting { .. } => self.turns.forget(work.from, id),
             Stage::Naming { .. }
