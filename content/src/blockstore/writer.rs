@@ -17,11 +17,11 @@ const MAX_QUEUE: usize = 64;
 /// Block bytes that are made durable together at most: bounds how long the first of a group waits.
 const MAX_GROUP_BYTES: usize = 32 << 20;
 /// How long blocks that nobody waits for wait for company: the fewer commits, the more the disk does for those who wait.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(5);
 /// How often it is looked for: to be woken for each costs whoever brings it more than its share of a commit.
 const NAP: Duration = Duration::from_millis(1);
 /// Requests that are made durable together at most.
-const MAX_GROUP_REQUESTS: usize = 2048;
+const MAX_GROUP_REQUESTS: usize = 256;
 
 /// One thing to make durable.
 pub(super) enum Work {
