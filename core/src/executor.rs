@@ -6,6 +6,7 @@
 //! slot and its memory are free, and schedulers take turns. The lease is between this node and the
 //! claiming scheduler: it ends with an outcome that was received, with silence, or with the loss of the peer.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::sync::Arc;
@@ -25,10 +26,13 @@ use crate::message::{Message, Nack, RESULT_MAX};
 use crate::promise::{Effect, JournalEntry};
 use crate::resources::Resources;
 use crate::scheduler::WORK_PER_SLOT;
-use crate::span::{Context, Marks, Seen, WorkSeen};
-use crate::task::{Done, Outcome, Task, Usage};
+use crate::span::Marks;
+use crate::task::{Outcome, Task, Usage};
 use crate::timers::Timers;
 use crate::turns::Turns;
+use crate::work::{Stage, Work};
+
+pub use crate::work::Claim;
 
 /// How long work goes on without a word from its scheduler: three missed renewals.
 const LEASE_SILENCE: Instant = 15 * SECOND;
@@ -42,97 +46,11 @@ const FUNCTIONS_MAX: usize = 256;
 /// What work does that is ready and has no slot.
 const WAITING: &str = "waiting for a slot";
 
-#[derive(Debug)]
-enum Stage {
-    Loading,
-    Naming { function: Arc<Function> },
-    Recalling { function: Arc<Function> },
-    Fetching { function: Arc<Function>, since: Instant },
-    Waiting { function: Arc<Function>, usage: Usage },
-    Intending { function: Arc<Function>, usage: Usage },
-    Running { function: Arc<Function> },
-    Signing { done: Done },
-    Noting { outcome: Outcome },
-    Done { outcome: Outcome },
-}
-
-#[derive(Debug)]
-struct Work {
-    from: NodeId,
-    lease: u64,
-    task: Task,
-    hints: Vec<NodeId>,
-    memo: bool,
-    keep: bool,
-    inline: bool,
-    stage: Stage,
-    deadline: Instant,
-    heard: Instant,
-    /// False once the scheduler gave it up while it ran: the slot is free when the engine says so, not before.
-    wanted: bool,
-    /// For a run with effects: its TaskId, and when it was admitted, in milliseconds since 1970 UTC.
-    effect: Option<(Cid, u64)>,
-    trace: Option<Context>,
-    marks: Marks,
-}
-
-impl Work {
-    fn start(&mut self, now: Instant, id: u64, function: Arc<Function>, spent: Usage, out: &mut Vec<Output>) {
-        self.marks.started = Some(now);
-        self.stage = Stage::Running { function: function.clone() };
-        let (task, subject, trace) = (self.task.clone(), self.from, self.trace);
-        out.push(Output::Start { ticket: Ticket::Work(id), function, task, subject, spent, trace });
-    }
-
-    /// Tells of it, if it is traced: it is answered.
-    fn report(&self, now: Instant, outcome: &Outcome, out: &mut Vec<Output>) {
-        let Some(context) = self.trace else { return };
-        let (function, entry) = (self.task.function, self.task.entry.clone());
-        let outcome = outcome.as_ref().map(|done| (done.task, done.usage, done.reused)).map_err(Failure::code);
-        let (from, marks, ended) = (self.from, self.marks, now);
-        out.push(Output::Seen(Seen::Work(WorkSeen { context, from, function, entry, marks, ended, outcome })));
-    }
-
-    /// Tells the outcome, once its bytes are read where they go along.
-    fn tell(&self, id: u64, out: &mut Vec<Output>) {
-        match &self.stage {
-            Stage::Done { outcome: Ok(done) } if self.inline && done.size <= RESULT_MAX as u64 => {
-                out.push(Output::Read { ticket: Ticket::Work(id), cid: done.result });
-            }
-            _ => self.answer(None, out),
-        }
-    }
-
-    fn answer(&self, body: Option<ByteBuf>, out: &mut Vec<Output>) {
-        let Stage::Done { outcome } = &self.stage else { return };
-        let message = Message::Outcome { lease: self.lease, outcome: outcome.clone(), body };
-        out.push(Output::Send { to: self.from, message });
-    }
-}
-
-/// What a claim asks for, as in [`Message::Claim`].
-#[derive(Clone, Debug)]
-pub struct Claim {
-    /// What is to be done.
-    pub task: Task,
-    /// Milliseconds until the caller gives up.
-    pub budget_ms: u64,
-    /// Who holds the function or its arguments.
-    pub hints: Vec<NodeId>,
-    /// Whether an earlier result will do.
-    pub memo: bool,
-    /// Whether the receipt is worth telling others of.
-    pub keep: bool,
-    /// The trace that it is part of.
-    pub trace: Option<Context>,
-    /// Whether the result's bytes are wanted with the outcome.
-    pub inline: bool,
-}
-
 /// The work that this node does.
 #[derive(Debug)]
 pub struct Executor {
-    works: BTreeMap<u64, Work>,
+    /// Boxed, or the map would move kilobytes whenever one comes or goes.
+    works: BTreeMap<u64, Box<Work>>,
     by_lease: BTreeMap<(NodeId, u64), u64>,
     turns: Turns,
     done: VecDeque<u64>,
@@ -213,7 +131,7 @@ impl Executor {
         let (heard, wanted, effect) = (now, true, None);
         let work = Work { from, lease, task, hints, memo, keep, inline, stage, deadline, heard, wanted, effect, trace, marks };
         self.turns.enter(from, &work.task);
-        self.works.insert(id, work);
+        self.works.insert(id, Box::new(work));
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
         out.push(Output::Send { to: from, message: Message::Grant { lease } });
@@ -241,7 +159,7 @@ impl Executor {
 
     /// A scheduler says that it still wants the work, or asks what came of it.
     pub fn renew(&mut self, now: Instant, from: NodeId, lease: u64, out: &mut Vec<Output>) {
-        let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?))) {
+        let message = match self.by_lease.get(&(from, lease)).and_then(|id| Some((*id, self.works.get_mut(id)?.as_mut()))) {
             None => Message::Unknown { lease },
             Some((id, work @ Work { stage: Stage::Done { .. }, .. })) => return work.tell(id, out),
             Some((id, work)) => {
@@ -351,7 +269,9 @@ impl Executor {
 
     /// Work that was about to begin does not: its slot is free, and nothing is noted of it.
     fn stand_down(&mut self, id: u64, out: &mut Vec<Output>) {
-        let Some(Work { stage: Stage::Intending { function, .. }, effect, .. }) = self.works.get(&id) else { return };
+        let Some(Work { stage: Stage::Intending { function, .. }, effect, .. }) = self.works.get(&id).map(Box::as_ref) else {
+            return;
+        };
         self.running = self.running.less(&function.demand());
         if let Some((task, _)) = effect {
             self.effects.undo(task, out);
@@ -360,7 +280,7 @@ impl Executor {
 
     /// What this node remembers of an equal task: that is the answer, or the work goes on.
     pub fn recalled(&mut self, now: Instant, id: u64, key: Cid, hit: Option<Memo>, members: &Membership, out: &mut Vec<Output>) {
-        let Some(Work { stage: Stage::Recalling { function }, keep, .. }) = self.works.get(&id) else { return };
+        let Some(Work { stage: Stage::Recalling { function }, keep, .. }) = self.works.get(&id).map(Box::as_ref) else { return };
         let (function, keep) = (function.clone(), *keep);
         // What another node has is better had from there: the scheduler takes this node for the holder.
         let own = hit.filter(|memo| memo.key == key && memo.receipt.iss == members.config.me);
@@ -477,7 +397,7 @@ impl Executor {
     pub fn signed(&mut self, now: Instant, receipts: Vec<(Ticket, Sealed)>, members: &Membership, out: &mut Vec<Output>) {
         for (ticket, _) in &receipts {
             let Ticket::Work(id) = *ticket else { continue };
-            if let Some(Work { stage: Stage::Signing { done }, .. }) = self.works.get(&id) {
+            if let Some(Work { stage: Stage::Signing { done }, .. }) = self.works.get(&id).map(Box::as_ref) {
                 let done = done.clone();
                 self.conclude(now, id, Ok(done), out);
             }
@@ -530,7 +450,7 @@ impl Executor {
     /// Drops work at whatever stage it is.
     fn forget(&mut self, id: u64, out: &mut Vec<Output>) {
         self.stand_down(id, out);
-        let Some(work) = self.works.remove(&id) else { return };
+        let Some(work) = self.works.remove(&id).map(|work| *work) else { return };
         if let Some((task, _)) = work.effect {
             self.effects.release(&task);
         }
@@ -545,7 +465,8 @@ impl Executor {
             Stage::Loading | Stage::Fetching { .. } => out.push(Output::Stop { ticket: Ticket::Work(id) }),
             Stage::Running { function } => {
                 out.push(Output::Stop { ticket: Ticket::Work(id) });
-                self.works.insert(id, Work { stage: Stage::Running { function }, wanted: false, ..work });
+                let work = Work { stage: Stage::Running { function }, wanted: false, ..work };
+                self.works.insert(id, Box::new(work));
             }
             Stage::Waiting { .. } => self.turns.forget(work.from, id),
             Stage::Naming { .. }

@@ -17,7 +17,8 @@ use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 pub use crate::message::Here;
 use crate::message::Message;
-use crate::promise::{Asked, Class, Ending, JournalEntry};
+use crate::promise::{Asked, Class, JournalEntry};
+pub use crate::promise::{WorkState, WorkView};
 use crate::record::Verified;
 use crate::recorded;
 use crate::span::{Context, Question, Reply, Seen};
@@ -549,47 +550,6 @@ pub struct Answer {
     pub claims: u32,
     /// Microseconds from submission to outcome.
     pub total_us: u64,
-}
-
-/// Accepted work as its users see it. Times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkView {
-    /// Its name.
-    pub handle: Cid,
-    /// Whether it is a job.
-    pub job: bool,
-    /// The function.
-    pub function: Cid,
-    /// The entry of a call, the mapping entry of a job.
-    pub entry: String,
-    /// When it was accepted.
-    pub accepted_ms: u64,
-    /// Until when it is tried.
-    pub deadline_ms: u64,
-    /// How far it is.
-    pub state: WorkState,
-}
-
-/// How far accepted work is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkState {
-    /// It waits to be begun, or to be tried again.
-    Waiting {
-        /// Why again.
-        last: Option<Failure>,
-    },
-    /// It is under way.
-    Running {
-        /// On whom, where that is one node.
-        on: Option<NodeId>,
-    },
-    /// It has its outcome.
-    Ended {
-        /// When.
-        at_ms: u64,
-        /// How.
-        outcome: Result<Ending, Failure>,
-    },
 }
 
 /// What is looked up in the memory.

@@ -40,6 +40,7 @@ mod pace;
 pub mod scheduler;
 pub mod effects;
 pub mod turns;
+mod work;
 pub mod executor;
 mod plan;
 pub mod runner;

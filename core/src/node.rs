@@ -1,7 +1,6 @@
 //! The node: routes every input to the machine that it is for, and nothing else.
 
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
 use cid::Cid;
 
@@ -42,6 +41,8 @@ pub struct Node {
     inquiries: Inquiries,
     unsigned: Unsigned,
     channel: Channel,
+    /// Empty between inputs: what its memory is kept for.
+    outputs: Vec<Output>,
 }
 
 impl Node {
@@ -61,23 +62,26 @@ impl Node {
             inquiries: Inquiries::new(3 << 62 | epoch << 20),
             unsigned: Unsigned::default(),
             channel: Channel::new(epoch),
+            outputs: Vec::new(),
         }
     }
 
     /// Decides upon one input. Outputs are appended in the order in which they are to be carried out.
     pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let me = self.members.config.me;
-        let mut inputs = VecDeque::from(vec![input]);
+        let (mut next, mut own) = (Some(input), VecDeque::new());
+        let mut outputs = core::mem::take(&mut self.outputs);
         for _ in 0..SELF_TURNS_MAX {
-            let Some(input) = inputs.pop_front() else { return };
-            let mut outputs = Vec::new();
+            let Some(input) = next.take().or_else(|| own.pop_front().map(|message| Input::Message { from: me, message })) else {
+                break;
+            };
             let signed = if let Input::Signed { receipts } = &input { receipts.len() } else { 0 };
             self.route(now, input, &mut outputs);
             self.finish(now, &mut outputs);
             // What a node says to itself takes the same route without the wire.
-            for output in outputs {
+            for output in outputs.drain(..) {
                 match output {
-                    Output::Send { to, message } if to == me => inputs.push_back(Input::Message { from: me, message }),
+                    Output::Send { to, message } if to == me => own.push_back(message),
                     // The ledger's jobs are answered to it.
                     Output::JobReply { request, reply } if is_own(request) => self.ledger.job_ended(now, request, reply, out),
                     Output::Progress { request, .. } if is_own(request) => {}
@@ -92,6 +96,7 @@ impl Node {
             }
             self.unsigned.signed(signed, out);
         }
+        self.outputs = outputs;
     }
 
     /// Which channel a message takes: the one on which its lease is talked of or its call has to travel, else a stream

@@ -148,3 +148,44 @@ pub struct Effect {
     /// What came of it, once that is known.
     pub outcome: Option<Outcome>,
 }
+
+/// Accepted work as its users see it. Times are milliseconds since 1970 UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkView {
+    /// Its name.
+    pub handle: Cid,
+    /// Whether it is a job.
+    pub job: bool,
+    /// The function.
+    pub function: Cid,
+    /// The entry of a call, the mapping entry of a job.
+    pub entry: String,
+    /// When it was accepted.
+    pub accepted_ms: u64,
+    /// Until when it is tried.
+    pub deadline_ms: u64,
+    /// How far it is.
+    pub state: WorkState,
+}
+
+/// How far accepted work is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WorkState {
+    /// It waits to be begun, or to be tried again.
+    Waiting {
+        /// Why again.
+        last: Option<Failure>,
+    },
+    /// It is under way.
+    Running {
+        /// On whom, where that is one node.
+        on: Option<NodeId>,
+    },
+    /// It has its outcome.
+    Ended {
+        /// When.
+        at_ms: u64,
+        /// How.
+        outcome: Result<Ending, Failure>,
+    },
+}

@@ -303,6 +303,9 @@ impl Runner {
         for id in core::mem::take(&mut self.ended) {
             scheduler.hungry(id, false);
         }
+        if self.jobs.is_empty() {
+            return;
+        }
         for (&id, job) in &mut self.jobs {
             let Stage::Running { function } = &job.stage else { continue };
             let function = function.clone();

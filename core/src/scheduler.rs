@@ -5,10 +5,10 @@
 //! cheaper than to move the data (delay scheduling, Zaharia and others, 2010). Silence, a lost peer or a forgotten lease is
 //! retried elsewhere as long as the retry budget lasts. See DESIGN §6 for what a caller may rely on.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use alloc::{boxed::Box, collections::BTreeMap};
 use cid::Cid;
 
 pub use crate::call::{Call, Client, Origin, Settled};
@@ -49,7 +49,7 @@ const REST_IS_OVER: u64 = 0;
 /// The calls that this node makes.
 #[derive(Debug, Default)]
 pub struct Scheduler {
-    calls: BTreeMap<u64, State>,
+    calls: BTreeMap<u64, Box<State>>,
     by_lease: BTreeMap<u64, u64>,
     by_query: BTreeMap<u64, u64>,
     queue: Queue,
@@ -81,7 +81,7 @@ impl Scheduler {
 
     /// Who works on the calls of requests.
     pub fn workers(&self) -> BTreeMap<Request, NodeId> {
-        self.calls.values().filter_map(State::worker).collect()
+        self.calls.values().filter_map(|state| state.worker()).collect()
     }
 
     /// Takes the calls that ended since the last time.
@@ -140,7 +140,7 @@ impl Scheduler {
         let id = self.number();
         let (known, function) = (call.function.take(), call.task.function);
         self.timers.set(id, call.deadline);
-        self.calls.insert(id, State::new(call, now));
+        self.calls.insert(id, Box::new(State::new(call, now)));
         match known {
             Some(function) => self.loaded(now, id, Ok(function), members, out),
             None => out.push(Output::Load { ticket: Ticket::Call(id), function, hints: Vec::new() }),
@@ -218,7 +218,7 @@ impl Scheduler {
 
     /// What this node holds of a call's arguments: if not all, the executors are asked.
     pub fn have(&mut self, now: Instant, id: u64, here: &Here, members: &Membership, out: &mut Vec<Output>) {
-        let Some(State { call, phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id) else { return };
+        let Some(State { call, phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id).map(Box::as_mut) else { return };
         let Some(function) = call.function.clone() else { return };
         let me = members.config.me;
         let links: Vec<_> = call.task.links().collect();
@@ -247,7 +247,7 @@ impl Scheduler {
         out: &mut Vec<Output>,
     ) -> bool {
         let Some(&id) = self.by_query.get(&query) else { return false };
-        let Some(State { phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id) else { return true };
+        let Some(State { phase: Phase::Locating(search), .. }) = self.calls.get_mut(&id).map(Box::as_mut) else { return true };
         if search.asked.get(&query) == Some(&from) {
             search.asked.remove(&query);
             self.by_query.remove(&query);
@@ -512,7 +512,7 @@ impl Scheduler {
     fn wake(&mut self, now: Instant, at: Option<NodeId>, jobs: bool, members: &Membership, out: &mut Vec<Output>) {
         let waits_for_it = |id| at.is_none() || self.queue.near(id).is_none_or(|near| Some(near) == at);
         let is_due = |s: &State| matches!(s.phase, Phase::Queued { from } if from <= now || s.claims == 0);
-        let may_try = |id| self.calls.get(&id).is_some_and(is_due) && waits_for_it(id);
+        let may_try = |id| self.calls.get(&id).is_some_and(|s| is_due(s)) && waits_for_it(id);
         for turn in self.queue.turns(WAKE_MAX, jobs, may_try) {
             match turn {
                 Turn::Call(id) => self.place(now, id, members, out),

@@ -2,7 +2,8 @@
 
 use cid::Cid;
 use libp2p::PeerId;
-use libp2p::identity::{Keypair, PublicKey, ed25519};
+use libp2p::identity::{Keypair, ed25519};
+use libp2p::multihash::Multihash;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
 use std::fs;
@@ -164,20 +165,25 @@ impl Roots {
     }
 }
 
-/// The libp2p name of a node.
+/// What a libp2p name of an Ed25519 key begins with, before the key itself: the key as a protobuf, in the identity hash.
+const NAME_HEAD: [u8; 4] = [0x08, 0x01, 0x12, 0x20];
+/// The code of that hash.
+const IDENTITY: u64 = 0;
+
+/// The libp2p name of a node. Whether the key is a point of the curve is not asked, as that costs as much as the rest of sending a message:
+/// nobody can connect by a name that is none.
 pub(crate) fn peer_of(node: &NodeId) -> Option<PeerId> {
-    ed25519::PublicKey::try_from_bytes(&node.0).ok().map(|key| PublicKey::from(key).to_peer_id())
+    let mut name = [0; NAME_HEAD.len() + 32];
+    name[..NAME_HEAD.len()].copy_from_slice(&NAME_HEAD);
+    name[NAME_HEAD.len()..].copy_from_slice(&node.0);
+    PeerId::from_multihash(Multihash::wrap(IDENTITY, &name).ok()?).ok()
 }
 
 /// The node behind a libp2p name, if that holds an Ed25519 key (peers with other keys are no nodes of ours).
 pub(crate) fn node_of(peer: &PeerId) -> Option<NodeId> {
-    const IDENTITY: u64 = 0;
-    let hash: &libp2p::multihash::Multihash<64> = peer.as_ref();
-    if hash.code() != IDENTITY {
-        return None;
-    }
-    let key = PublicKey::try_decode_protobuf(hash.digest()).ok()?.try_into_ed25519().ok()?;
-    Some(NodeId(key.to_bytes()))
+    let hash: &Multihash<64> = peer.as_ref();
+    let key = hash.digest().strip_prefix(&NAME_HEAD).filter(|_| hash.code() == IDENTITY)?;
+    key.try_into().ok().map(NodeId)
 }
 
 /// The wall clock alone, for expiries.
@@ -201,6 +207,20 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         let peer = peer_of(&first).expect("a peer id");
         assert_eq!(node_of(&peer), Some(first));
+    }
+
+    #[test]
+    fn a_node_and_its_libp2p_name_stand_for_each_other_and_other_names_for_no_node() {
+        let pair = Keypair::generate_ed25519();
+        let name = pair.public().to_peer_id();
+        let node = node_of(&name).expect("a node");
+        assert_eq!(node.0, pair.public().try_into_ed25519().expect("Ed25519").to_bytes());
+        assert_eq!(peer_of(&node), Some(name));
+        assert_eq!(node_of(&PeerId::random()), None, "random digests are no keys");
+        // A key of another kind, as a protobuf in the identity hash: secp256k1 has 33 bytes.
+        let other = [&[0x08, 0x02, 0x12, 0x21][..], &[2; 33]].concat();
+        let other = Multihash::wrap(IDENTITY, &other).expect("it fits");
+        assert_eq!(node_of(&PeerId::from_multihash(other).expect("a name")), None);
     }
 
     #[test]

@@ -238,8 +238,18 @@ pub(crate) fn half(cid: &Cid) -> u128 {
 
 /// The memo keys under which anything is remembered here, as many as there are receipts: who misses a key need not ask. A
 /// quarter of a key's hash stands for it, so that one may seem known that is not. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Known(Arc<RwLock<HashSet<u64>>>);
+
+/// Memo keys for which there is room from the start, about as many as small receipts are kept: memory that is not used yet costs
+/// nothing, and a table that grows is copied.
+const KEYS_ROOM: usize = 500_000;
+
+impl Default for Known {
+    fn default() -> Known {
+        Known(Arc::new(RwLock::new(HashSet::with_capacity(KEYS_ROOM))))
+    }
+}
 
 impl Known {
     /// Whether anything may be remembered under a key.

@@ -23,14 +23,15 @@ use table::{Name, Table};
 /// How often what came is written and made safe.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of receipts in memory from which they are written at once.
-const WRITE_FROM: usize = 4 << 20;
+const WRITE_FROM: usize = 8 << 20;
 /// Bytes of receipts in memory; when so many wait for the disk, whoever brings more waits too, and then the loop takes no new
 /// work.
 const WAITING_MAX: usize = 16 << 20;
 /// What a receipt costs in memory beside its bytes.
 const OVERHEAD: usize = 512;
-/// Receipts of one commit: whoever reads or writes beside it does not wait for long.
-const COMMIT_MAX: usize = 1024;
+/// Receipts of one commit. Their names lie all over the tables, so that a commit writes nearly every page of them: the fewer commits
+/// the better, and whoever reads beside one does not wait for it.
+const COMMIT_MAX: usize = 4096;
 
 /// The receipts of a data folder, open.
 pub(crate) struct Receipts {
@@ -115,8 +116,9 @@ fn names(of: &Names) -> impl Iterator<Item = Name> + use<> {
 impl Receipts {
     /// Opens or makes the receipts of a data folder.
     pub fn open(dir: &Path) -> Result<Receipts, StartError> {
-        let (table, known) = (Table::open(dir)?, Known::default());
-        table.memo_keys(&known).map_err(|e| StartError::Data { path: dir.join(table::FILE), why: e.to_string() })?;
+        let fail = |error| StartError::of_store(dir, error);
+        let (table, known) = (Table::open(dir).map_err(fail)?, Known::default());
+        table.memo_keys(&known).map_err(fail)?;
         Ok(Receipts { table: Arc::new(table), known })
     }
 

@@ -16,6 +16,7 @@ use timerose_content::frames;
 use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
 use timerose_core::membership::NodeConfig;
+use timerose_core::message::Frame;
 use timerose_core::node::Node;
 use timerose_core::promise::JournalEntry;
 use timerose_core::view::View;
@@ -108,9 +109,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let receipts = Receipts::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone(), announcements.clone())?;
 
-    let core = core_config(&config, keys.id(), epoch, engines.names());
-    let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
-    let node = Node::new(core);
+    let (node, recorder) = decider(&config, core_config(&config, keys.id(), epoch, engines.names()))?;
     let (view, view_rx) = watch::channel(node.view());
 
     let (to_swarm, swarm_rx) = queue();
@@ -122,6 +121,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
+    let outbox = swarm.outbox();
     let peers = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
@@ -143,6 +143,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 
     let drivers = Drivers {
         swarm: Line::new(to_swarm),
+        outbox,
         content: Line::new(to_content),
         engine,
         receipts: Line::new(to_receipts),
@@ -158,6 +159,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
     Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended })
+}
+
+/// The core, and what writes down what it is told, if that is wanted.
+fn decider(config: &Config, core: NodeConfig) -> Result<(Node, Option<Recorder>), StartError> {
+    let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
+    Ok((Node::new(core), recorder))
 }
 
 /// What this node will have seen, and whoever it is told to.
@@ -238,6 +245,8 @@ impl Line {
 
 struct Drivers {
     swarm: Line,
+    /// Takes a message without a queue.
+    outbox: swarm::Outbox,
     content: Line,
     /// Takes work without a queue.
     engine: engine::Handle,
@@ -259,12 +268,10 @@ impl Drivers {
 
     /// Who carries out what.
     fn hand_out(&mut self, output: Output) {
-        if let Output::Seen(seen) = output {
-            return self.telemetry.see(seen);
-        }
-        match &output {
-            Output::Send { .. }
-            | Output::SendAdverts { .. }
+        match output {
+            Output::Seen(seen) => self.telemetry.see(seen),
+            Output::Send { to, message } => self.outbox.send(&to, &Frame::Message(message)),
+            Output::SendAdverts { .. }
             | Output::SendReceipts { .. }
             | Output::Post(..)
             | Output::Announce { .. }
@@ -287,7 +294,6 @@ impl Drivers {
             Output::Sign { .. } | Output::SignAdvert { .. } | Output::Identify { .. } => self.signer.push(output),
             Output::Remember { .. } | Output::Recall { .. } => self.receipts.push(output),
             Output::Inquire { .. } => self.inquiries.push(output),
-            Output::Seen(_) => {}
             Output::Reply { .. }
             | Output::Informed { .. }
             | Output::Searched { .. }

@@ -1,8 +1,8 @@
 //! The swarm driver: connections, the streams of the task protocol, gossip, and round trips.
 //!
 //! One task drives libp2p. What peers say goes from their connections straight to the loop: one that falls behind makes the
-//! connections stop reading, so a fast peer cannot fill memory. Gossip has no such brake: what finds no room is dropped, and
-//! comes again.
+//! connections stop reading, so a fast peer cannot fill memory. Messages go straight from the loop to the connections, each of
+//! which has a bounded queue. Gossip has no such brake: what finds no room is dropped, and comes again.
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -46,10 +46,32 @@ const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// How often a relay is tried again that this node is not reached through.
 const RELAY_AGAIN: Duration = Duration::from_secs(5);
 
+/// The way to connected peers: a frame goes to the task of their connection, without a queue or a wake-up between. What finds
+/// that connection's queue full is dropped, as on any network. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Outbox {
+    sender: frames::Sender,
+    counters: Arc<Counters>,
+}
+
+impl Outbox {
+    /// Says something to a peer.
+    pub fn send(&self, to: &NodeId, frame: &Frame) {
+        let Some(peer) = peer_of(to) else { return };
+        match self.sender.try_send(&peer, Bytes::from(frame.encode())) {
+            Ok(()) => Counters::count(&self.counters.messages_out),
+            Err(why) => {
+                Counters::count(&self.counters.messages_dropped);
+                tracing::debug!(%peer, %why, "message dropped");
+            }
+        }
+    }
+}
+
 /// The swarm, listening, and not yet run.
 pub(crate) struct Driver {
     swarm: Swarm<Protocols>,
-    sender: frames::Sender,
+    outbox: Outbox,
     events: mpsc::Receiver<frames::Event<Heard>>,
     counters: Arc<Counters>,
     keys: Keys,
@@ -89,9 +111,15 @@ impl Driver {
         }
         let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
         let routing = Routing::new(announcements, config.reach.public);
+        let outbox = Outbox { sender, counters: counters.clone() };
         let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
         let (keys, reach) = (keys.clone(), config.reach);
-        Ok(Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, faults, listens })
+        Ok(Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens })
+    }
+
+    /// The way to connected peers.
+    pub fn outbox(&self) -> Outbox {
+        self.outbox.clone()
     }
 
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
@@ -103,11 +131,11 @@ impl Driver {
         work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> mpsc::Receiver<frames::Event<Heard>> {
-        let Driver { swarm, sender, events, counters, keys, topics, routing, relays, reach, faults, listens } = self;
+        let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
         let addrs = BTreeSet::new();
         let drive =
-            Drive { swarm, sender, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, somebody: false };
+            Drive { swarm, outbox, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, somebody: false };
         tokio::spawn(drive.run(outputs, finds, sealed, listens));
         events
     }
@@ -150,7 +178,7 @@ pub(crate) fn heard(event: frames::Event<Heard>, counters: &Counters) -> Option<
 /// The task that drives libp2p.
 struct Drive {
     swarm: Swarm<Protocols>,
-    sender: frames::Sender,
+    outbox: Outbox,
     topics: Topics,
     routing: Routing,
     relays: Relays,
@@ -203,14 +231,13 @@ impl Drive {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Send { to, message } => self.send(&to, &Frame::Message(message)),
             Output::SendAdverts { to, sealed } => {
                 let sealed = sealed.into_iter().map(serde_bytes::ByteBuf::from).collect();
-                self.send(&to, &Frame::Adverts(sealed));
+                self.outbox.send(&to, &Frame::Adverts(sealed));
             }
             Output::SendReceipts { to, query, sealed } => {
                 let sealed = sealed.into_iter().map(serde_bytes::ByteBuf::from).collect();
-                self.send(&to, &Frame::Receipts { query, sealed });
+                self.outbox.send(&to, &Frame::Receipts { query, sealed });
             }
             Output::Post(post) => self.mail.send(post),
             Output::Announce { sealed } => self.topics.announce(&mut self.swarm.behaviour_mut().gossip, sealed),
@@ -230,17 +257,6 @@ impl Drive {
         };
         if let Err(why) = self.swarm.dial(opts) {
             tracing::debug!(%why, "not dialled");
-        }
-    }
-
-    fn send(&self, to: &NodeId, frame: &Frame) {
-        let Some(peer) = peer_of(to) else { return };
-        match self.sender.try_send(&peer, Bytes::from(frame.encode())) {
-            Ok(()) => Counters::count(&self.counters.messages_out),
-            Err(why) => {
-                Counters::count(&self.counters.messages_dropped);
-                tracing::debug!(%peer, %why, "message dropped");
-            }
         }
     }
 

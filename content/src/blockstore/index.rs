@@ -11,7 +11,7 @@ use std::path::Path;
 /// Blocks of at most this many bytes live in the index, larger ones in files.
 pub const MAX_SMALL_BYTES: usize = 16 << 10;
 /// Memory that redb may use for its pages, in bytes.
-const CACHE_BYTES: usize = 24 << 20;
+const CACHE_BYTES: usize = 12 << 20;
 
 const BLOCKS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("blocks");
 const COUNTERS: TableDefinition<&str, u64> = TableDefinition::new("counters");

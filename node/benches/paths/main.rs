@@ -16,6 +16,7 @@ mod machine;
 mod net;
 mod pair;
 mod report;
+mod request;
 mod script_path;
 mod small;
 mod telemetry;

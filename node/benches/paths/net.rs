@@ -27,25 +27,12 @@ impl Drop for Host {
 }
 
 impl Host {
-    /// Starts a swarm like a node's: TCP, noise, yamux. It dials `other` where one is given.
+    /// Starts a swarm. It dials `other` where one is given.
     pub async fn start<B: NetworkBehaviour + Send>(keys: &Keypair, behaviour: B, other: Option<&Multiaddr>) -> Host
     where
         B::ToSwarm: Send,
     {
-        let mut swarm: Swarm<B> = SwarmBuilder::with_existing_identity(keys.clone())
-            .with_tokio()
-            .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-            .expect("a transport")
-            .with_behaviour(|_| behaviour)
-            .expect("a behaviour")
-            .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_secs(3600)))
-            .build();
-        swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("an address")).expect("it listens");
-        let addr = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address;
-            }
-        };
+        let (mut swarm, addr) = listening(keys, behaviour).await;
         if let Some(other) = other {
             swarm.dial(other.clone()).expect("dialled");
         }
@@ -64,6 +51,24 @@ impl Host {
     /// Waits for the first connection.
     pub async fn connected(&self) {
         self.connected.clone().wait_for(|connected| *connected).await.expect("it runs");
+    }
+}
+
+/// A swarm with a node's transport (TCP, noise, yamux) that listens, and where.
+pub async fn listening<B: NetworkBehaviour>(keys: &Keypair, behaviour: B) -> (Swarm<B>, Multiaddr) {
+    let mut swarm: Swarm<B> = SwarmBuilder::with_existing_identity(keys.clone())
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .expect("a transport")
+        .with_behaviour(|_| behaviour)
+        .expect("a behaviour")
+        .with_swarm_config(|config| config.with_idle_connection_timeout(std::time::Duration::from_secs(3600)))
+        .build();
+    swarm.listen_on("/ip4/127.0.0.1/tcp/0".parse().expect("an address")).expect("it listens");
+    loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            return (swarm, address);
+        }
     }
 }
 

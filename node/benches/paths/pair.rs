@@ -1,4 +1,5 @@
-//! A warm call between two nodes on loopback, against frames of the same lengths between two bare swarms.
+//! A warm call between two nodes on loopback, against the same bytes by libp2p's request-response between two bare swarms.
+//! Frames on a kept stream, which is what our nodes speak, are shown beside it.
 
 use bytes::Bytes;
 use cid::Cid;
@@ -11,7 +12,7 @@ use timerose_core::id::{NodeId, Now};
 use timerose_core::message::{Frame, Message};
 use timerose_core::record::seal;
 use timerose_core::task::{Arg, Task};
-use timerose_node::Keys;
+use timerose_node::{Client as Node, Keys};
 use tokio::runtime::Runtime;
 
 use crate::Settings;
@@ -20,12 +21,16 @@ use crate::http::Client;
 use crate::machine::seed;
 use crate::net::End;
 use crate::report::{Better, Goal, Row, quantile};
-use crate::small::{begin, body, config, deploy};
+use crate::request::Requests;
+use crate::small::{begin, body, config, deploy, task};
 
 /// Calls of a round, one after another.
-const CALLS: usize = 300;
-/// What the limit is.
-const LIMIT: &str = "frames of the same lengths, bare swarms";
+const CALLS: usize = 500;
+/// Round trips before those that are measured, of the limits.
+const WARM: usize = 20;
+/// What a call is held to, and what is shown beside it.
+const REQUESTS: &str = "libp2p request-response of the same bytes";
+const FRAMES: &str = "frames of the same lengths on a kept stream, bare swarms";
 
 /// Microseconds of each call of a round.
 type Round = Vec<f64>;
@@ -101,6 +106,12 @@ fn node_id(keys: &Keypair) -> NodeId {
     NodeId(keys.public().try_into_ed25519().expect("Ed25519").to_bytes())
 }
 
+async fn by_handle(node: &Node, function: &Cid) -> f64 {
+    let begin = Instant::now();
+    node.call(task(*function), Duration::from_secs(30), false, 0, None, None).await.expect("it runs");
+    micros(begin)
+}
+
 async fn over_http(client: &mut Client, function: &Cid) -> f64 {
     let begin = Instant::now();
     let (status, body) = client.post("/v1/call", &body(function)).await;
@@ -114,7 +125,21 @@ async fn healthz(client: &mut Client) -> f64 {
     micros(begin)
 }
 
-/// Round trips between two bare swarms: `there` bytes, then `back` bytes.
+/// Round trips by request-response: `there` bytes, then `back` bytes.
+async fn requests(there: usize, back: usize) -> Round {
+    let mut requests = Requests::start(back).await;
+    let mut round = Vec::with_capacity(CALLS);
+    for at in 0..CALLS + WARM {
+        let (length, took) = requests.ask(there).await;
+        assert_eq!(length, back);
+        if at >= WARM {
+            round.push(took);
+        }
+    }
+    round
+}
+
+/// Round trips of frames: `there` bytes, then `back` bytes.
 async fn ping_pong(there: usize, back: usize) -> Round {
     let (mut one, mut two) = End::pair().await;
     let (first, second) = (one.host.peer, two.host.peer);
@@ -125,11 +150,11 @@ async fn ping_pong(there: usize, back: usize) -> Round {
         }
     });
     let mut round = Vec::with_capacity(CALLS);
-    for at in 0..CALLS + 20 {
+    for at in 0..CALLS + WARM {
         let begin = Instant::now();
         two.sender.send(&first, vec![0; there].into()).await.expect("sent");
         assert_eq!(two.frame().await.len(), back);
-        if at >= 20 {
+        if at >= WARM {
             round.push(micros(begin));
         }
     }
@@ -138,39 +163,55 @@ async fn ping_pong(there: usize, back: usize) -> Round {
 }
 
 struct Mesh {
+    node: Node,
     api: SocketAddr,
     function: Cid,
     claimer: Claimer,
 }
 
-async fn measure(mesh: &mut Mesh, rounds: usize) -> Vec<Row> {
-    let shares = [(0.5, "p50", 1.5), (0.99, "p99", 2.0)];
-    let row = |path: &str, share: &str, goal| Row::new(format!("{path}, {share}"), "us", Better::Lower, goal, LIMIT);
-    let mut whole = shares.map(|(_, name, goal)| row("two nodes: HTTP call at one, run at the other", name, Goal::Ratio(goal)));
-    let mut wire = shares.map(|(_, name, _)| row("two nodes: claim to outcome, by a bare peer", name, Goal::Shown));
-    let mut local = shares.map(|(_, name, _)| row("two nodes: GET /healthz, for what HTTP takes", name, Goal::Shown));
+/// The shares of calls that a row is about, and what is the most that they may take of the limit.
+const SHARES: [(f64, &str, f64); 2] = [(0.5, "p50", 1.5), (0.99, "p99", 2.0)];
+
+fn pair(path: &str, limit: &'static str, goal: impl Fn(f64) -> Goal) -> [Row; 2] {
+    SHARES.map(|(_, name, most)| Row::new(format!("two nodes: {path}, {name}"), "us", Better::Lower, goal(most), limit))
+}
+
+fn push(rows: &mut [Row; 2], ours: &Round, limit: &Round) {
+    for (row, (share, _, _)) in rows.iter_mut().zip(SHARES) {
+        row.round(quantile(ours, share), quantile(limit, share));
+    }
+}
+
+async fn measure(mut mesh: Mesh, rounds: usize) -> Vec<Row> {
+    let mut call = pair("a call by the handle of one, run at the other", REQUESTS, Goal::Ratio);
+    let mut kept = pair("the same call", FRAMES, |_| Goal::Shown);
+    let mut http = pair("the same call over HTTP", REQUESTS, |_| Goal::Shown);
+    let mut wire = pair("claim to outcome, by a bare peer", FRAMES, |_| Goal::Shown);
+    let mut local = pair("GET /healthz, for what HTTP takes", FRAMES, |_| Goal::Shown);
     let mut client = Client::connect(mesh.api).await;
     for _ in 0..rounds {
-        let mut times: [Round; 3] = Default::default();
+        let mut times: [Round; 4] = Default::default();
         for _ in 0..CALLS {
-            times[0].push(over_http(&mut client, &mesh.function).await);
+            times[0].push(by_handle(&mesh.node, &mesh.function).await);
         }
         for _ in 0..CALLS {
-            times[1].push(mesh.claimer.call().await);
+            times[1].push(over_http(&mut client, &mesh.function).await);
         }
         for _ in 0..CALLS {
-            times[2].push(healthz(&mut client).await);
+            times[2].push(mesh.claimer.call().await);
+        }
+        for _ in 0..CALLS {
+            times[3].push(healthz(&mut client).await);
         }
         let (there, back) = mesh.claimer.lengths;
-        let limit = ping_pong(there, back).await;
-        for (at, (share, _, _)) in shares.iter().enumerate() {
-            let limit = quantile(&limit, *share);
-            whole[at].round(quantile(&times[0], *share), limit);
-            wire[at].round(quantile(&times[1], *share), limit);
-            local[at].round(quantile(&times[2], *share), limit);
-        }
+        let (asked, sent) = (requests(there, back).await, ping_pong(there, back).await);
+        push(&mut call, &times[0], &asked);
+        push(&mut kept, &times[0], &sent);
+        push(&mut http, &times[1], &asked);
+        push(&mut wire, &times[2], &sent);
+        push(&mut local, &times[3], &sent);
     }
-    whole.into_iter().chain(wire).chain(local).collect()
+    [call, kept, http, wire, local].into_iter().flatten().collect()
 }
 
 /// Waits until the caller's node finds the executor: until a call goes through.
@@ -199,8 +240,9 @@ pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
         let first = begin(config(&dirs[0], 0, vec![addr.clone()], &[executor])).await;
         warm(first.api, &function).await;
         let claimer = Claimer::start(&bare, executor, &addr, function).await;
-        let mut mesh = Mesh { api: first.api, function, claimer };
-        let rows = measure(&mut mesh, settings.rounds).await;
+        let mesh = Mesh { node: first.client(), api: first.api, function, claimer };
+        // In a task, as a node's own parts are: whoever waits is woken as they are.
+        let rows = tokio::spawn(measure(mesh, settings.rounds)).await.expect("measured");
         first.stop().await;
         second.stop().await;
         rows
