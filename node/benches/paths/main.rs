@@ -18,6 +18,7 @@ mod pair;
 mod report;
 mod script_path;
 mod small;
+mod telemetry;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ use report::Row;
 #[derive(Parser)]
 #[command(about = "Measures the paths of DESIGN section 8, each beside its limit")]
 pub struct Settings {
-    /// The groups to run: core, engine, script, small, pair, add, exchange. All where none is named.
+    /// The groups to run: core, engine, script, small, telemetry, pair, add, exchange. All where none is named.
     groups: Vec<String>,
     /// Rounds of every row.
     #[arg(long, default_value_t = 5)]
@@ -70,6 +71,7 @@ const GROUPS: &[Group] = &[
     ("engine", engine_path::rows),
     ("script", script_path::rows),
     ("small", small::rows),
+    ("telemetry", telemetry::rows),
     ("pair", pair::rows),
     ("add", add::rows),
     ("exchange", exchange::rows),

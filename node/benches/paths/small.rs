@@ -68,7 +68,7 @@ pub async fn begin(config: Config) -> Running {
 }
 
 /// Requests a second: `function` is called, or where there is none the node's health is asked for.
-async fn rate(api: SocketAddr, settings: &Settings, function: Option<Cid>) -> f64 {
+pub async fn rate(api: SocketAddr, settings: &Settings, function: Option<Cid>) -> f64 {
     let begin = Instant::now();
     let until = begin + Duration::from_secs_f64(settings.seconds);
     let mut clients = JoinSet::new();

@@ -38,7 +38,7 @@ pub(super) async fn trace(State(api): Shared, Path(id): Path<String>) -> Result<
     if spans.is_empty() {
         return Err(ApiError::not_traced(&id));
     }
-    spans.sort_by_key(|(_, span)| (span.start_us, std::cmp::Reverse(span.end_us)));
+    spans.sort_by_key(|(_, span)| (span.start_us, span.end_us));
     let spans: Vec<Value> = spans.into_iter().map(|(node, span)| show(&api, node, span)).collect();
     Ok(Json(json!({"trace": id, "spans": spans, "left_out": left_out})))
 }
