@@ -72,7 +72,7 @@ fn the_metrics_are_open_metrics_and_the_book_lists_each() {
 fn collector() -> (String, mpsc::Receiver<(String, Vec<u8>)>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("an address");
-    let (taken, requests) = mpsc::channel();
+    let (taken, requests) = mpsc::sync_channel(64);
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let taken = taken.clone();

@@ -1,3 +1,4 @@
+// Traces: spans in their places, ids, and what a guest wrote.
 import { expect, test } from 'vitest';
 import { type Span, begin, visible, waterfall } from '../../src/lib/trace';
 
