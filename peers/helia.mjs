@@ -92,10 +92,10 @@ const commands = {
     }
     return { cid: cid.toString() }
   },
-  cat: async ({ cid }) => {
+  cat: async ({ cid, path }) => {
     const hash = createHash('sha256')
     let size = 0
-    for await (const part of files.cat(CID.parse(cid), { signal: AbortSignal.timeout(PATIENCE_MS) })) {
+    for await (const part of files.cat(CID.parse(cid), { path, signal: AbortSignal.timeout(PATIENCE_MS) })) {
       hash.update(part)
       size += part.length
     }

@@ -19,8 +19,8 @@ pub mod wire;
 
 pub use fetch::{Fetch, FetchError, Fetched, MAX_FETCH_BLOCKS, MAX_FRONTIER};
 pub use outbox::{MAX_LEDGER, MAX_OUT_ENTRIES};
-pub use peer::{ASK_LIMIT, MAX_OPEN, UNREQUESTED_BUDGET};
-pub use session::{PATIENCE, SHORTLIST, STALL};
+pub use peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
+pub use session::{PATIENCE, SHORTLIST, STALL, WIDEN};
 pub use stats::Stats;
 
 use crate::blockstore::Blockstore;

@@ -21,6 +21,7 @@ use libp2p::{PeerId, StreamProtocol};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -136,13 +137,21 @@ struct Line {
     heard: Arc<Heard>,
 }
 
-/// When a part of a long frame came last, on one connection.
+/// How the names of the protocols begin that our own nodes alone speak.
+const OURS: &str = "/timerose/";
+
+/// What one connection tells of its peer.
 #[derive(Default)]
-struct Heard(Mutex<Option<Instant>>);
+struct Heard {
+    /// When a part of a long frame came last.
+    part: Mutex<Option<Instant>>,
+    /// The peer has said that it speaks a protocol of ours.
+    ours: AtomicBool,
+}
 
 impl Heard {
     fn now(&self) {
-        *self.0.lock() = Some(Instant::now());
+        *self.part.lock() = Some(Instant::now());
     }
 }
 
@@ -189,7 +198,12 @@ impl Sender {
 
     /// When a part of a frame that is still on its way came last: a slow peer is told from a silent one by this.
     pub fn heard(&self, peer: &PeerId) -> Option<Instant> {
-        self.0.peers.lock().get(peer)?.iter().filter_map(|line| *line.heard.0.lock()).max()
+        self.0.peers.lock().get(peer)?.iter().filter_map(|line| *line.heard.part.lock()).max()
+    }
+
+    /// Whether a peer is a node of our own kind, by the protocols that it says it speaks. It may say so some time after it has connected.
+    pub fn is_ours(&self, peer: &PeerId) -> bool {
+        self.0.peers.lock().get(peer).is_some_and(|lines| lines.iter().any(|line| line.heard.ours.load(Ordering::Relaxed)))
     }
 
     fn line(&self, peer: &PeerId, frame: &Bytes) -> Result<(mpsc::Sender<Queued>, Arc<Semaphore>), SendError> {

@@ -125,10 +125,13 @@ impl Engine {
             Event::Dropped { peer, .. } => self.client.repeat(&peer),
             Event::Refused { peer, why } => {
                 self.counters.refused();
-                let over_budget = self.client.strike(&peer);
+                let over_budget = self.client.refused(now, &peer);
                 self.misbehaved(peer, why, over_budget);
             }
             Event::Message { peer, message } => {
+                if self.sender.is_ours(&peer) {
+                    self.client.ours(&peer);
+                }
                 let verdict = self.client.message(now, peer, message);
                 verdict.wanted.iter().for_each(|size| self.counters.received(*size));
                 (0..verdict.duplicates).for_each(|_| self.counters.duplicate());

@@ -1,16 +1,25 @@
 //! A connected peer as the client sees it: what it was asked, and how far it can be trusted.
 
 use super::outbox::Outbox;
-use super::wire::{Want, WantKind};
+use super::wire::{MAX_MESSAGE, Want, WantKind};
+use crate::block::MAX_BLOCK_BYTES;
 use cid::Cid;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Blocks that a peer may be asked for at once. Helia loses blocks beyond 8 (reference/content.md, trap 2), which costs retries here, not
-/// correctness; our own nodes and Kubo do not.
-pub const MAX_OPEN: usize = 32;
+/// Blocks that a node of ours may be asked for at once.
+pub const MAX_OPEN: usize = 64;
+/// Blocks that any other peer may be asked for at once: Helia loses blocks beyond it.
+pub const MAX_OPEN_FOREIGN: usize = 8;
+/// Bytes that another peer may be asked for at once, as far as can be foretold: Helia answers all that it is asked in one message, and one of over
+/// [`MAX_MESSAGE`] is refused. What else is in a message gets the rest.
+const FOREIGN_BYTES: usize = MAX_MESSAGE - (64 << 10);
+/// Blocks by whose sizes those of the next are foretold.
+const SIZES: usize = 16;
+/// What a block is taken to have until blocks have come: the largest chunk that importers commonly make.
+const USUAL_BYTES: usize = 1 << 20;
 /// Blocks nobody asked for that a peer may send before it is named and disconnected.
 pub const UNREQUESTED_BUDGET: u32 = 8;
 /// A peer that sends bytes but no answer is as good as silent after so long.
@@ -21,7 +30,7 @@ const MAX_RECENT: usize = 4096;
 /// What we have asked the peer about one CID.
 struct Ask {
     kind: WantKind,
-    /// Whether it takes one of the [`MAX_OPEN`] places: a block was asked for and nothing was answered.
+    /// Whether it takes one of the peer's places: a block was asked for and nothing was answered.
     open: bool,
 }
 
@@ -41,6 +50,11 @@ pub(super) struct Peer {
     strikes: u32,
     /// It lets what we send pile up.
     pub deaf: bool,
+    /// It is a node of our own kind.
+    pub ours: bool,
+    /// Sizes of the last blocks that came, in turn.
+    sizes: [usize; SIZES],
+    came: usize,
 }
 
 impl Peer {
@@ -55,12 +69,30 @@ impl Peer {
             turn: 0,
             strikes: 0,
             deaf: false,
+            ours: false,
+            sizes: [USUAL_BYTES; SIZES],
+            came: 0,
         }
     }
 
     /// Whether another block may be asked for.
     pub fn has_room(&self) -> bool {
-        self.open < MAX_OPEN
+        if self.ours {
+            return self.open < MAX_OPEN;
+        }
+        let largest = self.sizes.iter().max().map_or(1, |size| (*size).max(1));
+        self.open < (FOREIGN_BYTES / largest).clamp(1, MAX_OPEN_FOREIGN)
+    }
+
+    /// A block of so many bytes has come.
+    pub fn got(&mut self, bytes: usize) {
+        self.sizes[self.came % SIZES] = bytes;
+        self.came = self.came.wrapping_add(1);
+    }
+
+    /// It sent what was not taken, maybe as it was too large: from now on blocks are asked for one by one, until smaller ones have come.
+    pub fn expect_large(&mut self) {
+        self.sizes = [MAX_BLOCK_BYTES; SIZES];
     }
 
     /// Asks for a block, or who has it.

@@ -21,8 +21,10 @@ use tokio::time::Instant;
 pub const STALL: Duration = Duration::from_secs(2);
 /// A want without any progress for so long fails.
 pub const PATIENCE: Duration = Duration::from_secs(5);
-/// Peers that are asked at once who has a block.
-pub const SHORTLIST: usize = 64;
+/// Peers that are asked at once who has a block. While none answers, twice as many are after each [`WIDEN`].
+pub const SHORTLIST: usize = 8;
+/// How long the shortlist may be silent until it grows.
+pub const WIDEN: Duration = Duration::from_millis(500);
 /// Peers that a fetch remembers as helpful.
 const MAX_HELPFUL: usize = 16;
 
@@ -148,9 +150,32 @@ impl Client {
         }
     }
 
-    /// Counts an offence of a peer. `true`: that was one too many.
-    pub fn strike(&mut self, peer: &PeerId) -> bool {
-        self.peers.get_mut(peer).is_some_and(Peer::strike)
+    /// A peer is a node of our own kind.
+    pub fn ours(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.ours = true;
+        }
+    }
+
+    /// A message of a peer was not taken. What it was asked for may have been in it, and is asked for again. `true`: that was one offence too many.
+    pub fn refused(&mut self, now: Instant, from: &PeerId) -> bool {
+        let Some(peer) = self.peers.get_mut(from) else { return false };
+        peer.expect_large();
+        let over_budget = peer.strike();
+        if over_budget {
+            return true;
+        }
+        let lost = |want: &WantState| want.asked.is_some_and(|(asked, _)| asked == *from);
+        let lost: Vec<Cid> = self.wants.iter().filter(|(_, want)| lost(want)).map(|(cid, _)| *cid).collect();
+        for cid in lost {
+            let (Some(want), Some(peer)) = (self.wants.get_mut(&cid), self.peers.get_mut(from)) else { continue };
+            peer.close(&cid);
+            want.standing.insert(*from, Standing::Candidate);
+            want.asked = None;
+            self.advance(now, cid);
+        }
+        self.assign(now);
+        false
     }
 
     pub fn open(&mut self, id: FetchId, hints: Vec<PeerId>, updates: mpsc::Sender<Update>) {
@@ -220,6 +245,7 @@ impl Client {
             return;
         };
         peer.active = now;
+        peer.got(block.size());
         for id in want.standing.keys() {
             if let Some(peer) = self.peers.get_mut(id) {
                 peer.forget(block.cid(), *id != from);
@@ -274,13 +300,10 @@ impl Client {
             return;
         }
         let pending = want.standing.values().filter(|s| **s == Standing::AskedHave).count();
-        let strangers: Vec<PeerId> = self
-            .peers
-            .keys()
-            .filter(|id| !want.standing.contains_key(id))
-            .take(SHORTLIST.saturating_sub(pending))
-            .copied()
-            .collect();
+        let silent = now.duration_since(want.since).as_millis() / WIDEN.as_millis();
+        let most = SHORTLIST << silent.min(16);
+        let strangers: Vec<PeerId> =
+            self.peers.keys().filter(|id| !want.standing.contains_key(id)).take(most.saturating_sub(pending)).copied().collect();
         for id in strangers {
             if let Some(peer) = self.peers.get_mut(&id) {
                 want.standing.insert(id, Standing::AskedHave);

@@ -1,8 +1,8 @@
 //! The client's decisions, without a network and with a clock of the test's own.
 
 use super::outbox::Outbox;
-use super::peer::{ASK_LIMIT, MAX_OPEN, UNREQUESTED_BUDGET};
-use super::session::{Client, PATIENCE, SHORTLIST, STALL, Update};
+use super::peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
+use super::session::{Client, PATIENCE, SHORTLIST, STALL, Update, WIDEN};
 use super::wire::{Message, Presence, Want, WantKind};
 use crate::block::{Block, RAW, cid_v1};
 use cid::Cid;
@@ -78,12 +78,14 @@ impl World {
 #[test]
 fn wants_are_spread_over_the_holders_and_no_peer_gets_too_many() {
     let mut world = world(3, 2);
-    world.want(0..100);
+    let peers: Vec<PeerId> = world.peers.iter().map(|(peer, _)| *peer).collect();
+    peers.iter().for_each(|peer| world.client.ours(peer));
+    world.want(0..200);
     let asked = world.said(0);
     assert_eq!(asked.len(), MAX_OPEN);
     assert_eq!(world.said(1).len(), MAX_OPEN);
     assert!(world.said(2).is_empty(), "a peer that nobody hinted at is not bothered");
-    let answered = (0..100).find(|n| asked.contains(&("block", cid(*n)))).unwrap();
+    let answered = (0..200).find(|n| asked.contains(&("block", cid(*n)))).unwrap();
     world.send(0, answered);
     let next = world.said(0);
     assert_eq!(next.len(), 1, "an answer makes room for one more");
@@ -111,20 +113,78 @@ fn without_hints_the_first_that_has_it_is_asked_for_it_and_the_others_are_told_w
 
 #[test]
 fn a_shortlist_is_asked_before_the_rest() {
-    let mut world = world(SHORTLIST + 10, 0);
+    let mut world = world(SHORTLIST + 5, 0);
     world.want([1]);
-    let asked: Vec<usize> = (0..SHORTLIST + 10).filter(|peer| !world.said(*peer).is_empty()).collect();
+    let asked: Vec<usize> = (0..SHORTLIST + 5).filter(|peer| !world.said(*peer).is_empty()).collect();
     assert_eq!(asked.len(), SHORTLIST);
     for peer in asked {
         world.answer(peer, vec![Presence::DontHave(cid(1))]);
     }
-    let rest: Vec<usize> = (0..SHORTLIST + 10).filter(|peer| world.said(*peer).iter().any(|s| s.0 == "have")).collect();
-    assert_eq!(rest.len(), 10);
+    let rest: Vec<usize> = (0..SHORTLIST + 5).filter(|peer| world.said(*peer).iter().any(|s| s.0 == "have")).collect();
+    assert_eq!(rest.len(), 5);
     assert_eq!(world.not_found(), None);
     for peer in rest {
         world.answer(peer, vec![Presence::DontHave(cid(1))]);
     }
-    assert_eq!(world.not_found(), Some((cid(1), SHORTLIST + 10, 0)));
+    assert_eq!(world.not_found(), Some((cid(1), SHORTLIST + 5, 0)));
+}
+
+#[test]
+fn a_silent_shortlist_grows_until_everybody_is_asked() {
+    let mut world = world(SHORTLIST * 4, 0);
+    world.want([1]);
+    let asked = |world: &World| (0..SHORTLIST * 4).filter(|peer| world.said(*peer).iter().any(|s| s.0 == "have")).count();
+    assert_eq!(asked(&world), SHORTLIST);
+    for more in [SHORTLIST, 2 * SHORTLIST, 0] {
+        world.pass(WIDEN);
+        assert_eq!(asked(&world), more);
+    }
+}
+
+/// A block of so many bytes, its number first.
+fn block(n: usize, bytes: usize) -> Block {
+    let mut data = n.to_le_bytes().to_vec();
+    data.resize(bytes, 0);
+    Block::encode(RAW, data).unwrap()
+}
+
+/// Has a foreign peer send blocks of so many bytes as it is asked for them, and gives how many it is asked for at once: at first, and then.
+fn windows(bytes: usize) -> (usize, usize) {
+    let mut world = world(1, 1);
+    let blocks: Vec<Block> = (0..30).map(|n| block(n, bytes)).collect();
+    world.client.want(world.now, 1, blocks.iter().map(|block| *block.cid()).collect());
+    let mut open = world.said(0).len();
+    let before = open;
+    // Wants are made in the order in which they were given.
+    for block in blocks.into_iter().take(20) {
+        world.client.message(world.now, world.peers[0].0, Message { blocks: vec![block], ..Message::default() });
+        open = open - 1 + world.said(0).len();
+    }
+    (before, open)
+}
+
+#[test]
+fn a_foreign_peer_is_asked_for_no_more_than_it_can_answer_in_one_message() {
+    assert_eq!(windows(256 << 10), (3, MAX_OPEN_FOREIGN));
+    assert_eq!(windows(100), (3, MAX_OPEN_FOREIGN));
+    assert_eq!(windows(1 << 20), (3, 3));
+    assert_eq!(windows(2 << 20), (3, 1));
+}
+
+#[test]
+fn what_was_in_a_message_that_was_not_taken_is_asked_for_again_one_by_one() {
+    let mut world = world(1, 1);
+    world.want(0..3);
+    assert_eq!(world.said(0).len(), 3);
+    assert!(!world.client.refused(world.now, &world.peers[0].0));
+    let again = world.said(0);
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].0, "block");
+    // The blocks may come late all the same. The next is asked for when nothing else is.
+    (0..3).for_each(|n| world.send(0, n));
+    assert_eq!(world.client.take_received().len(), 3);
+    let strikes = (0..2 * UNREQUESTED_BUDGET).position(|_| world.client.refused(world.now, &world.peers[0].0));
+    assert_eq!(strikes, Some(UNREQUESTED_BUDGET as usize - 1), "the peer is cut off in the end");
 }
 
 #[test]

@@ -1,18 +1,21 @@
 //! The protocol on one connection: a writer for the one stream that we open, a reader for each stream that the peer opens.
 
 use super::read::{PERMIT_BYTES, ReadError, read_frame};
-use super::{Codec, Config, Event, Heard, Queued};
+use super::{Codec, Config, Event, Heard, OURS, Queued};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::io::{BufReader, BufWriter};
 use futures::stream::FuturesUnordered;
 use futures::{AsyncWriteExt, FutureExt, StreamExt};
 use libp2p::core::upgrade::ReadyUpgrade;
-use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound, ProtocolsChange,
+};
 use libp2p::swarm::{ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol};
 use libp2p::{PeerId, Stream, StreamProtocol};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -62,7 +65,7 @@ pub struct Handler<C: Codec> {
     inbound: FuturesUnordered<BoxFuture<'static, ()>>,
     /// What the peer's streams may be reading together.
     budget: Arc<Semaphore>,
-    /// Told of the progress of long frames.
+    /// Told of the progress of long frames, and whether the peer is one of ours.
     heard: Arc<Heard>,
     /// Fires when `Connected` is with the receiver: no message may overtake it.
     announced: Option<oneshot::Receiver<()>>,
@@ -208,6 +211,11 @@ impl<C: Codec> ConnectionHandler for Handler<C> {
                 self.on_outbound(protocol);
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.on_outbound_failed(error),
+            ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Added(mut names)) => {
+                if names.any(|name| name.as_ref().starts_with(OURS)) {
+                    self.heard.ours.store(true, Ordering::Relaxed);
+                }
+            }
             _ => {}
         }
     }
