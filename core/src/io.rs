@@ -16,6 +16,7 @@ use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 pub use crate::message::Here;
 use crate::message::Message;
+use crate::placement::Ranking;
 use crate::promise::{Asked, Class, Ending, JournalEntry};
 use crate::record::Verified;
 use crate::recorded;
@@ -83,6 +84,15 @@ pub enum Input {
         client: u64,
         /// How it has to travel; `None`: by a stream where one stands, by PubSub elsewhere.
         via: Option<Via>,
+    },
+    /// A user asks where a call would run. Answered by [`Output::Ranked`].
+    Where {
+        /// Names the request.
+        request: Request,
+        /// The call; without arguments the function alone is looked at.
+        task: Task,
+        /// How long the user waits, in milliseconds.
+        timeout_ms: u64,
     },
     /// A user asks for receipts.
     Trace {
@@ -416,6 +426,13 @@ pub enum Output {
         query: u64,
         /// The receipts with their proofs.
         sealed: Vec<Vec<u8>>,
+    },
+    /// Where a call would run.
+    Ranked {
+        /// Which request.
+        request: Request,
+        /// The executors as the scheduler ranks them now, or why it cannot.
+        reply: Result<Ranking, Failure>,
     },
     /// A search for receipts ended.
     Traced {

@@ -178,9 +178,14 @@ impl Node {
             Input::Restored { entries } => self.restored(now, entries, out),
             Input::Submit { request, task, timeout_ms, memo, function, new, client, via } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
-                let (origin, client) = (Origin::Request(request), Client::User(client));
-                let (target, held, bytes, again, via) = (None, None, 0, false, via.or_else(|| Via::of(&task)));
-                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via };
+                let via = via.or_else(|| Via::of(&task));
+                let call = Call::new(Origin::Request(request), task, deadline, Client::User(client));
+                let call = Call { function, memo, new, via, ..call };
+                self.scheduler.submit(clock, call, members, out);
+            }
+            Input::Where { request, task, timeout_ms } => {
+                let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
+                let call = Call::new(Origin::Where(request), task, deadline, Client::User(0));
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo } => {
@@ -190,6 +195,7 @@ impl Node {
             }
             Input::Cancel { request } => {
                 self.scheduler.cancel(Origin::Request(request), out);
+                self.scheduler.cancel(Origin::Where(request), out);
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
                 self.traces.cancel(request);
@@ -416,6 +422,11 @@ impl Node {
             for settled in self.scheduler.take_settled() {
                 match settled.origin {
                     Origin::Job(job, task) => self.runner.settled(clock, job, task, settled.result, &mut self.scheduler, out),
+                    // Where there was a ranking, it was told by the scheduler.
+                    Origin::Where(request) => {
+                        let failed = settled.result.err();
+                        out.extend(failed.map(|failure| Output::Ranked { request, reply: Err(failure) }));
+                    }
                     Origin::Request(request) => match is_own(request) {
                         true => self.ledger.call_ended(now, request, settled.result, out),
                         false => out.push(Output::Reply { request, reply: settled.result }),

@@ -342,7 +342,7 @@ impl Chaos {
 
     fn input(&mut self) -> Input {
         let request = self.rng.u64(0..40);
-        match self.rng.u8(0..53) {
+        match self.rng.u8(0..54) {
             0..4 => Input::Tick,
             4..7 => {
                 let function = self.rng.bool().then(|| Arc::new(small_function()));
@@ -357,6 +357,7 @@ impl Chaos {
                 Input::SubmitJob { request, job, spec, locality, timeout_ms, memo: self.rng.bool() }
             }
             8 => Input::Cancel { request },
+            53 => Input::Where { request, task: self.task(), timeout_ms: self.number() },
             39 => Input::Trace { request, of: self.cids() },
             9 => {
                 let files = vec![(self.cid(), self.cids()), (self.cid(), self.cids())];

@@ -359,7 +359,9 @@ impl WorkReceiver {
 fn weight_kib(input: &Input) -> u32 {
     const CID_BYTES: usize = 96;
     let bytes = match input {
-        Input::Submit { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => task.size(),
+        Input::Submit { task, .. } | Input::Where { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => {
+            task.size()
+        }
         Input::Message { message: Message::Holds { cids, .. } | Message::Hold { cids, .. }, .. } => cids.len() * CID_BYTES,
         Input::Message { message: Message::Recall { keys, .. }, .. } => keys.len() * CID_BYTES,
         Input::Place { files, .. } => files.iter().map(|(_, cids)| (cids.len() + 1) * CID_BYTES).sum(),

@@ -248,6 +248,7 @@ impl Drivers {
             Output::Sign { .. } | Output::SignAdvert { .. } | Output::Identify { .. } => self.signer.push(output),
             Output::Remember { .. } | Output::Recall { .. } => self.receipts.push(output),
             Output::Reply { .. }
+            | Output::Ranked { .. }
             | Output::Traced { .. }
             | Output::Progress { .. }
             | Output::JobReply { .. }

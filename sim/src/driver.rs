@@ -79,7 +79,11 @@ impl World<'_> {
                 self.answer(node, Input::Identified { ticket, task: task.id(&subject) });
             }
             output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
-            Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Traced { .. } => {}
+            Output::Start { .. }
+            | Output::Remember { .. }
+            | Output::Progress { .. }
+            | Output::Ranked { .. }
+            | Output::Traced { .. } => {}
         }
     }
 

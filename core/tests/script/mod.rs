@@ -6,8 +6,10 @@
 //! keeps blocks, and trusts n2 to n5.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+mod here;
 mod letters;
 mod promises;
+mod ranking;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use cid::Cid;
 use expect_test::Expect;
+use here::{bitmap, lengths};
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role};
 use timerose_core::envelope::Via;
@@ -293,6 +296,7 @@ impl Player {
                     memo: self.memo,
                 }
             }
+            ["where", ref words @ ..] => self.asked_where(words),
             ["trace", request, ref of @ ..] => Input::Trace { request: number(request), of: self.cids(of) },
             ["cancel", request] => Input::Cancel { request: number(request) },
             ["accept" | "accept-job" | "ask" | "wait" | "revoke" | "restored", ..] => self.promise_input(words),
@@ -441,6 +445,7 @@ impl Player {
                 };
                 format!("reply {request}: {}{after}", self.failed(&failure))
             }
+            Output::Ranked { request, reply } => self.ranked(request, reply),
             Output::Progress { request, progress } => format!("progress {request}: {} of {}", progress.done, progress.tasks),
             Output::JobReply { request, reply: Ok(done) } => {
                 let shares = done.progress.nodes.iter().map(|(node, share)| format!("{} ran {}", name(node), share.tasks));
@@ -547,18 +552,6 @@ fn query_number(word: &str) -> u64 {
 
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
-}
-
-fn lengths(words: Words) -> Vec<u64> {
-    words.iter().map(|word| number(word)).collect()
-}
-
-fn bitmap(bits: &str) -> Vec<u8> {
-    let mut map = vec![0; bits.len().div_ceil(8)];
-    for (i, _) in bits.chars().enumerate().filter(|(_, bit)| *bit == '1') {
-        map[i / 8] |= 1 << (i % 8);
-    }
-    map
 }
 
 fn told(ticket: &Ticket) -> String {
