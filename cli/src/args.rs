@@ -96,6 +96,8 @@ pub enum Command {
     Abi(Abi),
     /// Call a function on the nearest suitable node; prints the result's CID.
     Call(Call),
+    /// Show who would run a function, the nearest first, and why not the others.
+    Where(Where),
     /// Wait until detached work has ended; prints its result's CID.
     Wait(Wait),
     /// Take detached work back.
@@ -354,6 +356,22 @@ pub struct With {
     /// How long it may take, in all: 500ms, 30s, 5m, 1h. By default 30s, and 24h with --detach.
     #[arg(long, value_parser = duration)]
     pub timeout: Option<std::time::Duration>,
+}
+
+/// `timerose where`
+#[derive(clap::Args)]
+pub struct Where {
+    #[command(flatten)]
+    pub show: Show,
+    /// The function's CID.
+    #[arg(value_name = "FN")]
+    pub function: String,
+    /// Which entry.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    pub entry: String,
+    /// An argument: who holds it is nearer. May be repeated.
+    #[arg(long = "arg", value_name = "CID")]
+    pub args: Vec<String>,
 }
 
 /// `timerose wait`

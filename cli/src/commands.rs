@@ -8,6 +8,7 @@ mod doctor;
 mod get;
 mod mesh;
 mod pin;
+mod place;
 mod receipt;
 mod repo;
 mod seen;
@@ -53,6 +54,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Abi(abi) => call::abi(&client, &abi),
         Command::Call(call) => call::call(&client, &call),
         Command::Mapreduce(job) => call::mapreduce(&client, &job),
+        Command::Where(args) => place::place(&client, &args),
         Command::Wait(wait) => work::wait(&client, &wait),
         Command::Cancel(cancel) => work::cancel(&client, &cancel),
         Command::Ps(show) => work::ps(&client, show.output),

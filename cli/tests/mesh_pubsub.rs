@@ -124,3 +124,29 @@ fn a_call_goes_through_two_nodes_of_which_each_knows_one_end() {
     assert_eq!(executing.metric("runs_total"), 2);
     assert_eq!((calling.metric("members_connected"), executing.metric("members_connected")), (2, 2));
 }
+
+#[test]
+fn where_names_the_executor_that_the_call_then_goes_to_and_how_it_is_reached() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    let file = world.command(&between.dir, &["add", &manifest]).ok();
+    let told = world.command(&client.dir, &["where", &function, "--entry", "map", "--arg", &file, "-o", "json"]).json();
+    let first = &told["executors"][0];
+    assert_eq!(first["node"], executor.id(), "{told}");
+    assert_eq!((&first["channel"], &first["open"]), (&Value::from("pubsub"), &Value::from(true)), "{told}");
+    assert_eq!(first["request_topic"], format!("timerose/1/tasks/{}", executor.id()));
+    assert_eq!(told["reply_topic"], format!("timerose/1/replies/{}", client.id()));
+    assert!(first["cost_us"].as_u64() >= first["rtt_us"].as_u64() && first["missing_bytes"].as_u64() > Some(0), "{told}");
+    let others = told["others"].as_array().expect("a list");
+    assert!(others.len() == 2 && others.iter().all(|one| one["reason"] == "runs no work for others"), "{told}");
+    let answer = world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", &file, "-o", "json"]).json();
+    assert_eq!(answer["executor"], first["node"]);
+    // People see the same: how the first is reached, and then everybody.
+    let shown = world.command(&client.dir, &["where", &function]).ok();
+    assert!(shown.starts_with("nearest") && shown.contains("EXECUTOR") && shown.contains("runs no work for others"), "{shown}");
+    let refused = world.command(&client.dir, &["where", &function, "--entry", "none"]);
+    assert!(refused.stderr.contains("an entry out of"), "{}", refused.stderr);
+}

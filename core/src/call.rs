@@ -15,7 +15,7 @@ use crate::io::{Answer, Here, Request};
 use crate::membership::Membership;
 use crate::memo::takes_part;
 use crate::message::{HINTS_MAX, Message, Nack};
-use crate::placement::Candidate;
+use crate::placement::{Candidate, Unfit, best};
 use crate::span::{CallSeen, Context, EVENTS_MAX, Step};
 use crate::task::{Done, Task};
 
@@ -35,6 +35,8 @@ const REDIRECTS_MAX: u32 = 2;
 pub enum Origin {
     /// A user of this node.
     Request(Request),
+    /// A user of this node, who wants to know only where it would run.
+    Where(Request),
     /// A job of this node: its number, and the task's.
     Job(u64, u32),
 }
@@ -68,6 +70,15 @@ pub struct Call {
     pub via: Option<Via>,
     /// The trace that it is part of.
     pub trace: Option<Context>,
+}
+
+impl Call {
+    /// A call of which nothing is known yet but what is asked for.
+    pub fn new(origin: Origin, task: Task, deadline: Instant, client: Client) -> Call {
+        let (function, target, held, bytes) = (None, None, None, 0);
+        let (memo, again, new, via, trace) = (false, false, None, None, None);
+        Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via, trace }
+    }
 }
 
 /// Whose calls share a turn: while calls wait for an executor, each client has its turn, however many calls it has.
@@ -109,6 +120,17 @@ pub(crate) enum Phase {
     Claimed { node: NodeId, lease: u64 },
     /// An executor works on it.
     Granted { node: NodeId, lease: u64, heard: Instant },
+}
+
+/// What becomes of a call that is to be placed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// No executor may be asked now.
+    Nobody,
+    /// It waits until then for an executor that is full and yet better than any with room.
+    Wait(NodeId, Instant),
+    /// This one is asked.
+    Ask(NodeId),
 }
 
 /// The search for a call's arguments: who was asked, and what lies where as far as was answered.
@@ -280,7 +302,13 @@ impl State {
     /// Checks a call against its manifest, which it is given.
     pub fn check(&self, function: Result<Arc<Function>, Failure>) -> Result<Arc<Function>, Failure> {
         let function = function?;
-        function.check_call(&self.call.task.entry, self.call.task.args.len())?;
+        let task = &self.call.task;
+        // Who asks where a function would run need not say with what.
+        let bare = matches!(self.call.origin, Origin::Where(_)) && task.args.is_empty();
+        let given = function.entry(&task.entry).filter(|_| bare).map_or(task.args.len(), |entry| entry.params.len());
+        if !bare || !task.entry.is_empty() {
+            function.check_call(&task.entry, given)?;
+        }
         match self.call.again && function.determinism == Determinism::Effects {
             true => Err(Failure::MayHaveRun { what: "the node that had accepted it began again".into() }),
             false => Ok(function),
@@ -308,15 +336,15 @@ impl State {
 
     /// What becomes of a call that finds no executor open: it waits for the first executor of a young mesh until then, it
     /// waits for one to have room, or it fails.
-    pub fn stuck(&mut self, now: Instant, engine: &str, members: &Membership) -> Result<Option<Instant>, Failure> {
-        let mut all = members.executors_by(engine, self.call.via).peekable();
+    pub fn stuck(&mut self, now: Instant, function: &Function, members: &Membership) -> Result<Option<Instant>, Failure> {
+        let mut all = members.executors_for(function, self.call.via).peekable();
         let nobody = all.peek().is_none();
         let until = self.submitted + NOBODY_WAIT;
         if nobody && now < until {
             return Ok(Some(until));
         }
         if nobody || all.all(|(node, _)| self.refused.contains_key(node)) {
-            return Err(self.nobody(engine, members));
+            return Err(self.nobody(function, members));
         }
         // Whoever was passed over in this round may be asked in the next.
         self.passed.clear();
@@ -324,9 +352,38 @@ impl State {
         Ok(None)
     }
 
+    /// The request that is told where it would run, once there is somebody or nobody is waited for any more.
+    pub fn tells(&self, now: Instant, candidates: &[Candidate]) -> Option<Request> {
+        match self.call.origin {
+            Origin::Where(request) if !candidates.is_empty() || now >= self.submitted + NOBODY_WAIT => Some(request),
+            _ => None,
+        }
+    }
+
+    /// Where it goes, out of the executors that may be asked now or later.
+    pub fn choose(&mut self, now: Instant, candidates: &[Candidate]) -> Choice {
+        let open = || candidates.iter().filter(|c| c.open);
+        let target = open().find(|c| self.call.target == Some(c.node));
+        let Some(there) = target.or_else(|| best(open())) else { return Choice::Nobody };
+        let near = best(candidates.iter()).filter(|near| target.is_none() && near.node != there.node);
+        match near.and_then(|near| Some((near.node, self.waits_until(now, near, there)?))) {
+            Some((near, until)) => Choice::Wait(near, until),
+            None => Choice::Ask(there.node),
+        }
+    }
+
+    /// Whether it needs something of a peer now: an answer, or that it goes on working.
+    pub fn needs(&self, peer: NodeId) -> bool {
+        match &self.phase {
+            Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
+            Phase::Locating(search) => search.asked.values().any(|node| *node == peer),
+            _ => false,
+        }
+    }
+
     /// Until when it waits for an executor that is full and yet better than one with room: no longer than it would take there,
     /// so that a wrong guess costs at most twice the right one, and nobody waits for ever.
-    pub fn waits_until(&mut self, now: Instant, near: &Candidate, there: &Candidate) -> Option<Instant> {
+    fn waits_until(&mut self, now: Instant, near: &Candidate, there: &Candidate) -> Option<Instant> {
         let until = self.waits_near.get_or_insert(now).saturating_add(there.cost_us());
         let look = if near.rest_us > 0 { until.min(now + near.rest_us) } else { until };
         (now < until).then_some(look)
@@ -342,7 +399,10 @@ impl State {
     }
 
     /// Why nobody may be asked: nobody is there, or everybody refuses.
-    fn nobody(&mut self, engine: &str, members: &Membership) -> Failure {
+    fn nobody(&mut self, function: &Function, members: &Membership) -> Failure {
+        let (engine, memory) = (&function.engine, function.limits.memory);
+        let small = members.unfit_for(function, self.call.via).iter().any(|(_, why)| *why == Unfit::Memory);
+        let needed = if small { format!("engine {engine} with {memory} bytes of memory") } else { format!("engine {engine}") };
         let denied = self.refused.iter().find(|(_, why)| **why == Nack::Denied);
         match (denied, self.last.take()) {
             (Some((node, _)), _) => Failure::Denied {
@@ -350,7 +410,7 @@ impl State {
                 missing: format!("trust in {}", members.config.me),
             },
             (None, Some(failure)) => failure,
-            (None, None) => Failure::NoExecutor { needed: format!("engine {engine}"), seen: members.iter().count() as u32 },
+            (None, None) => Failure::NoExecutor { needed, seen: members.iter().count() as u32 },
         }
     }
 

@@ -37,6 +37,17 @@ pub enum Lane {
     Replies,
 }
 
+/// What all topics of the mesh begin with; its number is the version of what is said on them.
+pub const TOPICS: &str = "timerose/1/";
+
+impl Lane {
+    /// A node's topic.
+    pub fn topic(self, node: &NodeId) -> String {
+        let kind = if self == Lane::Tasks { "tasks" } else { "replies" };
+        format!("{TOPICS}{kind}/{node}")
+    }
+}
+
 /// How messages reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -17,6 +17,7 @@ use crate::id::NodeId;
 use crate::job::{File, JobDone, JobProgress, JobSpec};
 pub use crate::message::Here;
 use crate::message::Message;
+use crate::placement::Ranking;
 use crate::promise::{Asked, Class, JournalEntry};
 pub use crate::promise::{WorkState, WorkView};
 use crate::record::Verified;
@@ -92,6 +93,15 @@ pub enum Input {
         via: Option<Via>,
         /// The trace that it is part of.
         trace: Option<Context>,
+    },
+    /// A user asks where a call would run. Answered by [`Output::Ranked`].
+    Where {
+        /// Names the request.
+        request: Request,
+        /// The call; without arguments the function alone is looked at.
+        task: Task,
+        /// How long the user waits, in milliseconds.
+        timeout_ms: u64,
     },
     /// A user asks for receipts.
     Search {
@@ -469,6 +479,13 @@ pub enum Output {
         query: u64,
         /// The receipts with their proofs.
         sealed: Vec<Vec<u8>>,
+    },
+    /// Where a call would run.
+    Ranked {
+        /// Which request.
+        request: Request,
+        /// The executors as the scheduler ranks them now, or why it cannot.
+        reply: Result<Ranking, Failure>,
     },
     /// A search for receipts ended.
     Searched {

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::capability::{Advert, Role};
 use crate::envelope::Via;
+use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::Output;
 use crate::message::ADVERTS_MAX;
+use crate::placement::Unfit;
 use crate::record::Verified;
 use crate::resources::Resources;
 
@@ -176,23 +178,49 @@ impl Membership {
         self.with_role(Role::Executor).filter(move |(_, m)| m.advert.engines.iter().any(|e| e == engine))
     }
 
-    /// The executors that have an engine and that messages reach: by that channel, or by any.
-    pub fn executors_by<'a>(&'a self, engine: &'a str, via: Option<Via>) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
-        let reached = move |id: &NodeId| match via {
+    /// The executors that can run a function and that messages reach: by that channel, or by any.
+    pub fn executors_for<'a>(&'a self, f: &'a Function, via: Option<Via>) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
+        self.members.iter().filter(move |(id, member)| self.unfit(id, member, f, via).is_none())
+    }
+
+    /// The members that are not among [`Membership::executors_for`], and why.
+    pub fn unfit_for(&self, function: &Function, via: Option<Via>) -> Vec<(NodeId, Unfit)> {
+        let unfit = |(id, member): (&NodeId, _)| Some((*id, self.unfit(id, member, function, via)?));
+        self.members.iter().filter_map(unfit).collect()
+    }
+
+    fn unfit(&self, id: &NodeId, member: &Member, function: &Function, via: Option<Via>) -> Option<Unfit> {
+        let (advert, offers) = (&member.advert, &member.advert.offers);
+        let reached = || match via {
             None => self.via(id).is_some(),
             Some(Via::Stream) => self.reaches(id),
             // A connected member listens to its topics as well.
-            Some(Via::PubSub) => *id != self.config.me && self.via(id).is_some() && self.members[id].silent_until == 0,
+            Some(Via::PubSub) => *id != self.config.me && self.via(id).is_some() && member.silent_until == 0,
         };
-        let suits = move |advert: &Advert| advert.roles.contains(&Role::Executor) && advert.engines.iter().any(|e| e == engine);
-        self.members.iter().filter(move |(id, m)| self.trusts(id) && reached(id) && suits(&m.advert))
+        if !self.trusts(id) {
+            Some(Unfit::Stranger)
+        } else if !advert.roles.contains(&Role::Executor) {
+            Some(Unfit::NoExecutor)
+        } else if !advert.engines.contains(&function.engine) {
+            Some(Unfit::Engine)
+        } else if offers.slots == 0 {
+            Some(Unfit::Slots)
+        } else if offers.memory < function.limits.memory {
+            Some(Unfit::Memory)
+        } else if !reached() {
+            Some(if advert.left { Unfit::Left } else { Unfit::OutOfReach })
+        } else {
+            None
+        }
     }
 
     /// The executors that have an engine and are given the tasks of jobs: those that a stream reaches. Where there are none,
     /// those that PubSub reaches, though nothing can be fetched from them but small results.
     pub fn workers<'a>(&'a self, engine: &'a str) -> impl Iterator<Item = (&'a NodeId, &'a Member)> {
-        let via = self.executors(engine).next().map(|_| Via::Stream);
-        self.executors_by(engine, via)
+        let streams = self.executors(engine).next().is_some();
+        let reached = move |id| if streams { self.reaches(id) } else { self.via(id).is_some() };
+        let works = move |m: &Member| m.advert.roles.contains(&Role::Executor) && m.advert.engines.iter().any(|e| e == engine);
+        self.members.iter().filter(move |(id, member)| self.trusts(id) && reached(id) && works(member))
     }
 
     /// How far a member is in microseconds: the round trip, none to oneself, a guess where it was never measured; and

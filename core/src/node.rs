@@ -192,9 +192,14 @@ impl Node {
             Input::Restored { entries } => self.restored(now, entries, out),
             Input::Submit { request, task, timeout_ms, memo, function, new, client, via, trace } => {
                 let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
-                let (origin, client) = (Origin::Request(request), Client::User(client));
-                let (target, held, bytes, again, via) = (None, None, 0, false, via.or_else(|| Via::of(&task)));
-                let call = Call { origin, task, function, deadline, target, held, bytes, client, memo, again, new, via, trace };
+                let via = via.or_else(|| Via::of(&task));
+                let call = Call::new(Origin::Request(request), task, deadline, Client::User(client));
+                let call = Call { function, memo, new, via, trace, ..call };
+                self.scheduler.submit(clock, call, members, out);
+            }
+            Input::Where { request, task, timeout_ms } => {
+                let deadline = clock.saturating_add(timeout_ms.saturating_mul(MILLISECOND));
+                let call = Call::new(Origin::Where(request), task, deadline, Client::User(0));
                 self.scheduler.submit(clock, call, members, out);
             }
             Input::SubmitJob { request, job, spec, locality, timeout_ms, memo, trace } => {
@@ -204,6 +209,7 @@ impl Node {
             }
             Input::Cancel { request } => {
                 self.scheduler.cancel(Origin::Request(request), out);
+                self.scheduler.cancel(Origin::Where(request), out);
                 self.runner.cancel(request, &mut self.scheduler, out);
                 self.store.cancel(request);
                 self.searches.cancel(request);
@@ -457,6 +463,11 @@ impl Node {
                 out.extend(seen.map(|seen| Output::Seen(Seen::Call(CallSeen { ended: clock, ..seen }))));
                 match origin {
                     Origin::Job(job, task) => self.runner.settled(clock, job, task, result, &mut self.scheduler, out),
+                    // Where there was a ranking, it was told by the scheduler.
+                    Origin::Where(request) => {
+                        let failed = result.err();
+                        out.extend(failed.map(|failure| Output::Ranked { request, reply: Err(failure) }));
+                    }
                     Origin::Request(request) => match is_own(request) {
                         true => self.ledger.call_ended(now, request, result, out),
                         false => out.push(Output::Reply { request, reply: result }),

@@ -8,7 +8,7 @@ use cid::Cid;
 use crate::call::State;
 use crate::capability::Role;
 use crate::failure::Failure;
-use crate::function::TIMEOUT_MS_MAX;
+use crate::function::{Function, TIMEOUT_MS_MAX};
 use crate::id::{Instant, MILLISECOND, NodeId, SECOND};
 use crate::membership::Membership;
 use crate::placement::Candidate;
@@ -83,9 +83,12 @@ impl Pace {
         self.busy.get(node).copied().unwrap_or(0)
     }
 
-    /// An executor said that it is full.
-    pub fn rests(&mut self, node: NodeId, until: Instant) {
+    /// An executor said that it is full. Gives until when it is not asked: bounded, as a peer says it; and never at once, or
+    /// two nodes could play ball with a call.
+    pub fn rests(&mut self, now: Instant, node: NodeId, retry_after_ms: u64) -> Instant {
+        let until = now + retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
         self.busy.insert(node, until);
+        until
     }
 
     /// An executor may be asked again: it has ended something, or is gone.
@@ -149,7 +152,14 @@ impl Pace {
     }
 
     /// The executors that may be asked for a call, now or later.
-    pub fn candidates(&self, now: Instant, state: &State, queue: &Queue, engine: &str, members: &Membership) -> Vec<Candidate> {
+    pub fn candidates(
+        &self,
+        now: Instant,
+        state: &State,
+        queue: &Queue,
+        function: &Function,
+        members: &Membership,
+    ) -> Vec<Candidate> {
         let call = &state.call;
         let run_us = self.run_us(&call.task.function);
         let held = |node: &NodeId| call.held.as_ref().and_then(|held| held.get(node)).copied().unwrap_or(0);
@@ -170,8 +180,8 @@ impl Pace {
             }
         };
         members
-            .executors_by(engine, call.via)
-            .filter(|(node, m)| m.advert.offers.slots > 0 && !state.passed.contains(node) && !state.refused.contains_key(node))
+            .executors_for(function, call.via)
+            .filter(|(node, _)| !state.passed.contains(node) && !state.refused.contains_key(node))
             .map(|(node, m)| candidate(node, m.advert.offers.slots))
             .collect()
     }

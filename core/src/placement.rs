@@ -39,9 +39,47 @@ impl Candidate {
     }
 }
 
-/// The best candidate; of equal ones one that may be asked now, and then by id, so that all nodes rank alike.
+/// Why a member is not asked to run a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It said goodbye.
+    Left,
+    /// This node does not trust it.
+    Stranger,
+    /// It runs no work for others.
+    NoExecutor,
+    /// It has not the engine.
+    Engine,
+    /// It has no slots.
+    Slots,
+    /// It offers less memory than the function may use.
+    Memory,
+    /// No message reaches it now.
+    OutOfReach,
+}
+
+/// What the scheduler would do with a call now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ranking {
+    /// The executors that suit, the best first.
+    pub suited: Vec<Candidate>,
+    /// All other members, in order of id, each with a reason.
+    pub others: Vec<(NodeId, Unfit)>,
+}
+
+/// What candidates are ordered by: of equal ones one that may be asked now, and then by id, so that all nodes rank alike.
+fn order(candidate: &Candidate) -> (u64, bool, u32, NodeId) {
+    (candidate.cost_us(), !candidate.open, candidate.ahead, candidate.node)
+}
+
+/// The best candidate.
 pub fn best<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Option<&'a Candidate> {
-    candidates.min_by_key(|c| (c.cost_us(), !c.open, c.ahead, c.node))
+    candidates.min_by_key(|candidate| order(candidate))
+}
+
+/// Puts the best candidate first, the second best after it, and so on.
+pub fn rank(candidates: &mut [Candidate]) {
+    candidates.sort_unstable_by_key(order);
 }
 
 /// The nodes in the order in which `key` belongs to them: rendezvous hashing (Thaler and Ravishankar, 1998). When a node
@@ -98,6 +136,20 @@ mod tests {
         assert_eq!(first(&[candidate(1), Candidate { rtt_us: 99, ..candidate(2) }]), 2);
         assert_eq!(first(&[candidate(2), candidate(1)]), 1, "order of id where all is equal");
         assert_eq!(first(&[candidate(2), Candidate { open: false, ..candidate(1) }]), 2, "who may be asked now");
+    }
+
+    #[test]
+    fn who_is_ranked_first_is_the_best() {
+        let mut ranked = [
+            Candidate { rest_us: 7, ..candidate(4) },
+            Candidate { missing: 9_000_000, ..candidate(3) },
+            candidate(2),
+            Candidate { rtt_us: 99, ..candidate(1) },
+        ];
+        let first = *best(ranked.iter()).expect("somebody");
+        rank(&mut ranked);
+        assert_eq!(ranked[0], first);
+        assert_eq!(ranked.map(|c| c.node.0[0]), [1, 2, 4, 3]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use alloc::{boxed::Box, collections::BTreeMap};
 use cid::Cid;
 
 pub use crate::call::{Call, Client, Origin, Settled};
-use crate::call::{Phase, Search, State, at, is_everybodys, is_set};
+use crate::call::{Choice, Phase, Search, State, at, is_everybodys, is_set};
 use crate::envelope::Via;
 use crate::failure::Failure;
 use crate::function::Function;
@@ -24,7 +24,7 @@ use crate::mesh::RetryBudget;
 use crate::message::{Message, Nack};
 use crate::pace::Pace;
 pub use crate::pace::WORK_PER_SLOT;
-use crate::placement::best;
+use crate::placement::{Ranking, rank};
 pub use crate::queue::{CALL_BYTES_MAX, QUEUE_MAX};
 use crate::queue::{Queue, Turn};
 use crate::task::Outcome;
@@ -275,12 +275,10 @@ impl Scheduler {
         state.refuse(now, from, &reason);
         match reason {
             Nack::Busy { retry_after_ms } => {
-                // Bounded, as a peer says it; and never at once, or two nodes could play ball with a call.
-                let until = now + retry_after_ms.saturating_mul(MILLISECOND).clamp(5 * MILLISECOND, SECOND);
-                pause = state.redirected().then_some(until);
-                let client = state.call.client;
+                let (redirected, client) = (state.redirected(), state.call.client);
                 self.queue.refused(client);
-                self.pace.rests(from, until);
+                let until = self.pace.rests(now, from, retry_after_ms);
+                pause = redirected.then_some(until);
                 self.await_the_busy(now);
             }
             Nack::Denied | Nack::Unsuitable => drop(state.refused.insert(from, reason)),
@@ -333,12 +331,7 @@ impl Scheduler {
     /// A peer is gone: what it was doing goes elsewhere at once.
     pub fn gone(&mut self, now: Instant, peer: NodeId, members: &Membership, out: &mut Vec<Output>) {
         self.pace.rested(&peer);
-        let hit = |s: &State| match &s.phase {
-            Phase::Claimed { node, .. } | Phase::Granted { node, .. } => *node == peer,
-            Phase::Locating(search) => search.asked.values().any(|node| *node == peer),
-            _ => false,
-        };
-        let affected: Vec<u64> = self.calls.iter().filter(|(_, s)| hit(s)).map(|(&id, _)| id).collect();
+        let affected: Vec<u64> = self.calls.iter().filter(|(_, s)| s.needs(peer)).map(|(&id, _)| id).collect();
         for id in affected {
             let Some(state) = self.calls.get_mut(&id) else { continue };
             if let Phase::Locating(Search { asked, .. }) = &mut state.phase {
@@ -442,16 +435,17 @@ impl Scheduler {
             let stage = state.stage();
             return self.settle(id, Err(Failure::DeadlineExceeded { stage }), Some(out));
         }
-        let candidates = self.pace.candidates(now, state, &self.queue, &function.engine, members);
-        let open = || candidates.iter().filter(|c| c.open);
-        let target = open().find(|c| state.call.target == Some(c.node));
-        let Some(there) = target.or_else(|| best(open())) else {
-            return self.wait_or_fail(now, id, &function.engine, members, out);
-        };
-        let near = best(candidates.iter()).filter(|near| target.is_none() && near.node != there.node);
-        match near.and_then(|near| Some((near.node, state.waits_until(now, near, there)?))) {
-            Some((near, until)) => self.wait(id, now, until, Some(near)),
-            None => self.claim(now, id, there.node, members.config.me, out),
+        let mut candidates = self.pace.candidates(now, state, &self.queue, &function, members);
+        if let Some(request) = state.tells(now, &candidates) {
+            rank(&mut candidates);
+            let others = members.unfit_for(&function, state.call.via);
+            self.remove(id);
+            return out.push(Output::Ranked { request, reply: Ok(Ranking { suited: candidates, others }) });
+        }
+        match state.choose(now, &candidates) {
+            Choice::Nobody => self.wait_or_fail(now, id, &function, members, out),
+            Choice::Wait(near, until) => self.wait(id, now, until, Some(near)),
+            Choice::Ask(node) => self.claim(now, id, node, members.config.me, out),
         }
     }
 
@@ -471,14 +465,14 @@ impl Scheduler {
         out.push(Output::Send { to: node, message });
     }
 
-    fn wait_or_fail(&mut self, now: Instant, id: u64, engine: &str, members: &Membership, out: &mut Vec<Output>) {
+    fn wait_or_fail(&mut self, now: Instant, id: u64, function: &Function, members: &Membership, out: &mut Vec<Output>) {
         let Some(state) = self.calls.get_mut(&id) else { return };
-        match state.stuck(now, engine, members) {
+        match state.stuck(now, function, members) {
             Err(failure) => return self.settle(id, Err(failure), Some(out)),
             Ok(Some(until)) => return self.enqueue(id, until),
             Ok(None) => {}
         }
-        let candidates = self.pace.candidates(now, state, &self.queue, engine, members);
+        let candidates = self.pace.candidates(now, state, &self.queue, function, members);
         match candidates.iter().any(|c| c.open) {
             // An outcome, or the end of a rest, wakes those whose turn it is: a thousand calls that look for themselves
             // would be a busy loop.
@@ -570,16 +564,22 @@ impl Scheduler {
                 _ => {}
             }
         }
-        self.release(id);
-        self.timers.clear(id);
-        if let Some(state) = self.calls.remove(&id) {
-            self.queue.ended(state.call.client, state.call.task.size());
+        if let Some(state) = self.remove(id) {
             if let Some(key) = state.key {
                 let followers = self.joined.leave(&key, id);
                 self.share(followers, &state, &result);
             }
             self.settled.push(state.settled(result));
         }
+    }
+
+    /// Forgets a call.
+    fn remove(&mut self, id: u64) -> Option<State> {
+        self.release(id);
+        self.timers.clear(id);
+        let state = *self.calls.remove(&id)?;
+        self.queue.ended(state.call.client, state.call.task.size());
+        Some(state)
     }
 
     fn number(&mut self) -> u64 {

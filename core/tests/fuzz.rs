@@ -379,6 +379,7 @@ impl Chaos {
             8 => Input::Cancel { request },
             42 => Input::Inquire { request, question: self.question() },
             39 => Input::Search { request, of: self.cids() },
+            53 => Input::Where { request, task: self.task(), timeout_ms: self.number() },
             9 => {
                 let files = vec![(self.cid(), self.cids()), (self.cid(), self.cids())];
                 Input::Place { request, files, copies: self.rng.u8(0..4) }

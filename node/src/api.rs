@@ -5,6 +5,7 @@ mod content;
 mod deploy;
 mod error;
 mod events;
+mod executors;
 mod gateway;
 mod jobs;
 mod logs;
@@ -76,6 +77,7 @@ fn router(api: Api) -> Router {
         .route("/v1/id", get(status::id))
         .route("/v1/members", get(status::members))
         .route("/v1/events", get(events::events))
+        .route("/v1/executors", get(executors::executors))
         .route("/v1/call", post(calls::call))
         .route("/v1/traces/{id}", get(traces::trace))
         .route("/v1/logs/{task}", get(logs::log))

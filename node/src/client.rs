@@ -12,6 +12,7 @@ use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Answer, Input, Memo, Output, Request, WorkView};
 use timerose_core::job::{JobDone, JobProgress, JobSpec};
+use timerose_core::placement::Ranking;
 use timerose_core::promise::Asked;
 use timerose_core::span::{Context, Question, Reply};
 use timerose_core::task::Task;
@@ -34,6 +35,7 @@ struct Inner {
     functions: Manifests,
     known: Known,
     calls: Waiting<Answer>,
+    rankings: Waiting<Ranking>,
     searches: Waiting<Vec<Option<Memo>>>,
     inquiries: Waiting<Vec<(NodeId, Reply)>>,
     accepts: Waiting<()>,
@@ -52,8 +54,8 @@ pub(crate) enum JobNews {
 impl Client {
     /// A client that gives new work to the loop by `work`. It saves the loop some questions by what is known beside it.
     pub(crate) fn new(work: WorkSender, requests: Requests, functions: Manifests, known: Known) -> Client {
-        let (calls, searches, inquiries, accepts, works, jobs) = Default::default();
-        Client(Arc::new(Inner { work, requests, functions, known, calls, searches, inquiries, accepts, works, jobs }))
+        let (calls, rankings, searches, inquiries, accepts, works, jobs) = Default::default();
+        Client(Arc::new(Inner { work, requests, functions, known, calls, rankings, searches, inquiries, accepts, works, jobs }))
     }
 
     /// Calls a function where it is best run, and waits for the result at most so long. With `memo` the result of an equal
@@ -76,6 +78,12 @@ impl Client {
         let new = memo.then(|| task.memo_key()).filter(|key| !self.0.known.may_hold(key));
         let submit = |request| Input::Submit { request, task, timeout_ms, memo, function, new, client, via, trace };
         self.ask(&self.0.calls, submit).await
+    }
+
+    /// Says where a call would run now, after at most so long. Without arguments the function alone is looked at.
+    pub(crate) async fn rank(&self, task: Task, timeout: Duration) -> Result<Ranking, Failure> {
+        let timeout_ms = timeout.as_millis() as u64;
+        self.ask(&self.0.rankings, |request| Input::Where { request, task, timeout_ms }).await
     }
 
     /// Looks for receipts by any of their names, here and at the peers that this node trusts.
@@ -139,6 +147,7 @@ impl Client {
     pub(crate) fn answer(&self, output: Output) {
         match output {
             Output::Reply { request, reply } => give(&self.0.calls, request, reply),
+            Output::Ranked { request, reply } => give(&self.0.rankings, request, reply),
             Output::Searched { request, found } => give(&self.0.searches, request, found),
             Output::Informed { request, replies } => give(&self.0.inquiries, request, replies),
             Output::Accepted { request, reply } => give(&self.0.accepts, request, reply),
@@ -190,6 +199,7 @@ impl Drop for Guard {
         }
         let (inner, request) = (&self.client.0, self.request);
         inner.calls.lock().remove(&request);
+        inner.rankings.lock().remove(&request);
         inner.searches.lock().remove(&request);
         inner.inquiries.lock().remove(&request);
         inner.accepts.lock().remove(&request);

@@ -377,7 +377,9 @@ fn weight_kib(input: &Input) -> u32 {
     const CID_BYTES: usize = 96;
     const SPAN_BYTES: usize = 2048;
     let bytes = match input {
-        Input::Submit { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => task.size(),
+        Input::Submit { task, .. } | Input::Where { task, .. } | Input::Message { message: Message::Claim { task, .. }, .. } => {
+            task.size()
+        }
         Input::Message { message: Message::Holds { cids, .. } | Message::Hold { cids, .. }, .. } => cids.len() * CID_BYTES,
         Input::Message { message: Message::Recall { keys, .. }, .. } => keys.len() * CID_BYTES,
         Input::Message { message: Message::Inform { reply: Reply::Spans { spans, .. }, .. }, .. } => spans.len() * SPAN_BYTES,

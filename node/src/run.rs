@@ -295,6 +295,7 @@ impl Drivers {
             Output::Remember { .. } | Output::Recall { .. } => self.receipts.push(output),
             Output::Inquire { .. } => self.inquiries.push(output),
             Output::Reply { .. }
+            | Output::Ranked { .. }
             | Output::Informed { .. }
             | Output::Searched { .. }
             | Output::Progress { .. }

@@ -81,7 +81,11 @@ impl World<'_> {
                 self.answer(node, Input::Identified { ticket, task: task.id(&subject) });
             }
             output @ (Output::Accepted { .. } | Output::Works { .. }) => self.told(node, output),
-            Output::Start { .. } | Output::Remember { .. } | Output::Progress { .. } | Output::Searched { .. } => {}
+            Output::Start { .. }
+            | Output::Remember { .. }
+            | Output::Progress { .. }
+            | Output::Ranked { .. }
+            | Output::Searched { .. } => {}
             // Nobody asks what a node saw: the simulator sees it all.
             Output::Seen(_) | Output::Inquire { .. } | Output::Informed { .. } => {}
         }

@@ -426,6 +426,7 @@ fn brief(input: &Input) -> String {
         Input::PeerGone { peer } => write!(line, "gone {}", index(peer)),
         Input::Rtt { peer, us } => write!(line, "rtt {} {us}", index(peer)),
         Input::Submit { request, task, .. } => write!(line, "submit {request} {} {} args", task.entry, task.args.len()),
+        Input::Where { request, task, .. } => write!(line, "where {request} {} {} args", task.entry, task.args.len()),
         Input::SubmitJob { request, job, .. } => write!(line, "submit job {request} {job}"),
         Input::Place { request, files, copies } => write!(line, "place {request} {} files {copies} times", files.len()),
         Input::Loaded { ticket, function } => write!(line, "loaded {ticket:?} {}", function.is_ok()),

@@ -6,8 +6,10 @@
 //! keeps blocks, and trusts n2 to n5.
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 
+mod here;
 mod letters;
 mod promises;
+mod ranking;
 mod tickets;
 mod traces;
 
@@ -17,6 +19,7 @@ use std::sync::Arc;
 
 use cid::Cid;
 use expect_test::Expect;
+use here::{bitmap, lengths};
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role};
 use timerose_core::envelope::Via;
@@ -291,6 +294,7 @@ impl Player {
             ["leave"] => Input::Leave,
             ["letter", ref words @ ..] => self.letter(words),
             ["submit" | "job", ..] => self.work_input(words),
+            ["where", ref words @ ..] => self.asked_where(words),
             ["inquire", request, ref words @ ..] => Input::Inquire { request: number(request), question: self.question(words) },
             ["search", request, ref of @ ..] => Input::Search { request: number(request), of: self.cids(of) },
             ["cancel", request] => Input::Cancel { request: number(request) },
@@ -473,6 +477,7 @@ impl Player {
                 };
                 format!("reply {request}: {}{after}", self.failed(&failure))
             }
+            Output::Ranked { request, reply } => self.ranked(request, reply),
             Output::Progress { request, progress } => format!("progress {request}: {} of {}", progress.done, progress.tasks),
             Output::JobReply { request, reply: Ok(done) } => {
                 let shares = done.progress.nodes.iter().map(|(node, share)| format!("{} ran {}", name(node), share.tasks));
@@ -571,16 +576,4 @@ impl Player {
 
 fn names(nodes: &[NodeId]) -> String {
     if nodes.is_empty() { "nobody".into() } else { nodes.iter().map(name).collect::<Vec<_>>().join(" ") }
-}
-
-fn lengths(words: Words) -> Vec<u64> {
-    words.iter().map(|word| number(word)).collect()
-}
-
-fn bitmap(bits: &str) -> Vec<u8> {
-    let mut map = vec![0; bits.len().div_ceil(8)];
-    for (i, _) in bits.chars().enumerate().filter(|(_, bit)| *bit == '1') {
-        map[i / 8] |= 1 << (i % 8);
-    }
-    map
 }

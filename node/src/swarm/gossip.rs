@@ -16,14 +16,12 @@ use libp2p::identity::Keypair;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 use timerose_core::capability::Advert;
-use timerose_core::envelope::{Envelope, Lane};
+use timerose_core::envelope::{Envelope, Lane, TOPICS};
 use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::record::Verified;
 
 use crate::keys::{open_verified, peer_of, wall_clock};
 
-/// What all our topics begin with; its number is the version of what is said on them.
-const PREFIX: &str = "timerose/1/";
 /// Where members say that they are there. One topic for all regions: a newcomer must hear them before it knows their
 /// names, and 2,000 members say 33 things a second.
 const MEMBERS: &str = "timerose/1/members";
@@ -113,13 +111,8 @@ fn judged() -> TopicScoreParams {
     }
 }
 
-fn topic_of(node: &NodeId, lane: Lane) -> String {
-    let kind = if lane == Lane::Tasks { "tasks" } else { "replies" };
-    format!("{PREFIX}{kind}/{node}")
-}
-
 fn node_of_topic(topic: &str) -> Option<(NodeId, Lane)> {
-    let (kind, node) = topic.strip_prefix(PREFIX)?.split_once('/')?;
+    let (kind, node) = topic.strip_prefix(TOPICS)?.split_once('/')?;
     let lane = match kind {
         "tasks" => Lane::Tasks,
         "replies" => Lane::Replies,
@@ -152,7 +145,7 @@ pub(crate) struct Topics {
 impl Topics {
     /// Joins the topics that are a node's own.
     pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>) -> Topics {
-        for topic in [MEMBERS.to_string(), topic_of(&me, Lane::Tasks), topic_of(&me, Lane::Replies)] {
+        for topic in [MEMBERS.to_string(), Lane::Tasks.topic(&me), Lane::Replies.topic(&me)] {
             subscribe(gossip, &topic);
         }
         let (relayed, written) = (BTreeMap::new(), BTreeMap::new());
@@ -168,7 +161,7 @@ impl Topics {
 
     /// Publishes an envelope. False if nobody listens, or nobody has room: the letter comes again.
     pub fn publish(&mut self, gossip: &mut Gossip, to: &NodeId, peer: Option<PeerId>, lane: Lane, bytes: Vec<u8>) -> bool {
-        let topic = topic_of(to, lane);
+        let topic = lane.topic(to);
         if peer.is_none_or(|peer| !self.connected.contains(&peer)) {
             self.write_to(gossip, &topic);
         }
