@@ -18,6 +18,11 @@ mod text;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Small calls allocate on one thread and free on another all the time. The system's allocator keeps what each thread's arena once
+/// needed, so memory crept up with the number of calls.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = args::Args::parse();
     output::start_log(args.verbose, args.log_format);

@@ -28,6 +28,10 @@ use tokio::runtime::Runtime;
 
 use report::Row;
 
+/// As in the binary that users run.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What may be set.
 #[derive(Parser)]
 #[command(about = "Measures the paths of DESIGN section 8, each beside its limit")]
