@@ -51,12 +51,12 @@ test('a detached run is done without the page, which finds its result later', as
   await first.page.getByLabel('as text').fill('detached detached rose');
   await first.page.getByRole('checkbox', { name: /^Detached/ }).check();
   await first.page.getByRole('button', { name: 'Run', exact: true }).click();
-  await first.page.getByText(/^Accepted/).waitFor();
+  await first.page.getByText(/^Accepted: /).waitFor();
   expect(first.wrong).toEqual([]);
   await first.end();
   await visiting('', async (page) => {
-    const works = page.getByRole('region', { name: 'Detached work' });
-    await works.getByRole('cell', { name: 'done' }).first().waitFor();
+    const works = page.getByRole('region', { name: 'Pieces of detached work' });
+    await works.getByRole('cell', { name: 'done', exact: true }).first().waitFor();
     await works.locator('td a[href^="#/data/"]').first().click();
     await page.getByRole('row', { name: 'detached 2' }).waitFor();
   });
