@@ -146,6 +146,12 @@ export interface Lineage {
   whole: boolean;
 }
 
+/** Who has a block: see `GET /v1/providers/{cid}`. */
+export interface Holders {
+  here: boolean;
+  providers: { peer: string; connected: boolean; addrs: string[] }[];
+}
+
 export type Arg = { cid: string } | { text: string };
 
 /** The most bytes of an inline argument. */

@@ -45,7 +45,7 @@ test(
   'the node that runs it is killed, and the answer comes all the same',
   async () => {
     const home = mkdtempSync(join(tmpdir(), 'timerose-loss-'));
-    const names = ['page', 'one', 'two'].map((name) => join(home, name));
+    const names = ['page', 'one', 'two', 'three'].map((name) => join(home, name));
     const dids = names.map((folder) => {
       const said = execFileSync(binary, ['id', '-o', 'json'], { env: { ...process.env, TIMEROSE_PATH: folder } });
       return (JSON.parse(said.toString()) as { id: string }).id;
@@ -57,7 +57,7 @@ test(
       const first = await start(names[0] ?? '', [...trust, '--roles', 'scheduler,store']);
       nodes.push(first);
       for (const folder of names.slice(1)) nodes.push(await start(folder, [...trust, '--join', first.addr]));
-      for (const node of nodes) await expect.poll(() => metric(node, 'members_connected'), { timeout: PATIENCE }).toBe(3);
+      for (const node of nodes) await expect.poll(() => metric(node, 'members_connected'), { timeout: PATIENCE }).toBe(4);
 
       const { page, wrong, end } = await visit('', {}, first.base);
       await page.getByRole('radio', { name: 'Module file' }).check();
@@ -73,11 +73,14 @@ test(
         return runner !== undefined;
       };
       await expect.poll(found, { timeout: PATIENCE }).toBe(true);
+      expect(runner).not.toBe(first);
       runner?.process.kill('SIGKILL');
       await page.getByText('Ran on').waitFor({ timeout: PATIENCE });
       await page.getByText('survived').waitFor();
+      // Another one did it.
+      expect(await page.locator('dd a[href^="#/mesh/"]').first().getAttribute('title')).not.toBe(dids[nodes.indexOf(runner ?? first)]);
       await page.getByRole('link', { name: 'Mesh' }).click();
-      await page.getByText('3 nodes, 2 in reach').waitFor();
+      await page.getByText('4 nodes, 3 in reach').waitFor();
       expect(wrong).toEqual([]);
       await end();
     } finally {

@@ -11,6 +11,8 @@ declare module 'vitest' {
   export interface ProvidedContext {
     /** The address of the first node's page, without a slash at its end. */
     base: string;
+    /** Those of the others. */
+    others: string[];
   }
 }
 
@@ -68,5 +70,6 @@ async function joined(base: string): Promise<void> {
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const mesh = await startMesh();
   project.provide('base', mesh.bases[0] ?? '');
+  project.provide('others', mesh.bases.slice(1));
   return mesh.stop;
 }

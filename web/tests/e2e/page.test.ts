@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { expect, inject, test } from 'vitest';
 import { wordCount as example } from '../../src/lib/examples';
 import { tar } from '../../src/lib/tar';
-import { picture, root, runWordCount, useBrowser, visit, visiting } from './browser';
+import { faults, picture, root, runWordCount, useBrowser, visit, visiting } from './browser';
 
 useBrowser();
 
@@ -51,12 +51,12 @@ test('a detached run is done without the page, which finds its result later', as
   await first.page.getByLabel('as text').fill('detached detached rose');
   await first.page.getByRole('checkbox', { name: /^Detached/ }).check();
   await first.page.getByRole('button', { name: 'Run', exact: true }).click();
-  await first.page.getByText(/^Accepted/).waitFor();
+  await first.page.getByText(/^Accepted: /).waitFor();
   expect(first.wrong).toEqual([]);
   await first.end();
   await visiting('', async (page) => {
-    const works = page.getByRole('region', { name: 'Detached work' });
-    await works.getByRole('cell', { name: 'done' }).first().waitFor();
+    const works = page.getByRole('region', { name: 'Pieces of detached work' });
+    await works.getByRole('cell', { name: 'done', exact: true }).first().waitFor();
     await works.locator('td a[href^="#/data/"]').first().click();
     await page.getByRole('row', { name: 'detached 2' }).waitFor();
   });
@@ -140,6 +140,29 @@ test('a folder that is dropped is added, spread, and its words are counted', asy
   } finally {
     rmSync(join(folder, '..'), { recursive: true });
   }
+});
+
+test('who holds what a CID names is said', async () => {
+  const { cid } = await api<{ cid: string }>('add', `held at ${Date.now()}`, 'application/octet-stream');
+  await visiting(`#/data/${cid}`, async (page) => {
+    await page.getByText('Who holds it', { exact: true }).press('Enter');
+    await page.getByText('It is on this node.').waitFor();
+    expect(await faults(page)).toEqual([]);
+  });
+  // Another node of the mesh is told who it is: it is asked until the holder has let it be known.
+  const other = inject('others')[0] ?? '';
+  const { page, wrong, end } = await visit(`${other}/#/data/${cid}`, {}, other);
+  const holder = ((await (await fetch(`${inject('base')}/v1/members`)).json()) as { id: string; self: boolean }[]).find((member) => member.self);
+  const holders = page.getByRole('region', { name: 'Who holds it' });
+  const look = async () => {
+    await page.reload();
+    await page.getByText('Who holds it', { exact: true }).press('Enter');
+    await page.getByText(/^It is (not )?on this node/).waitFor();
+    return holders.locator(`a[title="${holder?.id}"]`).count();
+  };
+  await expect.poll(look, { timeout: 100_000 }).toBe(1);
+  expect(wrong).toEqual([]);
+  await end();
 });
 
 test('the picture and the table of the mesh show work as it is done', () =>

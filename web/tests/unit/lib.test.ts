@@ -4,6 +4,7 @@ import { EventReader } from '../../src/lib/api';
 import { choose } from '../../src/lib/files';
 import { bytes, micros } from '../../src/lib/format';
 import { load, remember } from '../../src/lib/history';
+import { nodeOf } from '../../src/lib/ipld';
 import { layout } from '../../src/lib/layout';
 import { parse as metrics } from '../../src/lib/metrics';
 import { type Route, href, parse } from '../../src/lib/route';
@@ -21,6 +22,12 @@ test('what a link says is what is read from it', () => {
   expect(parse('').page).toBe('run');
   expect(parse('#/nowhere/at/all?%')).toEqual({ page: 'run', fn: '', entry: '', args: [] });
   expect(parse('#/data/%zz')).toEqual({ page: 'data', cid: '%zz', path: [] });
+});
+
+test('a node is known by its peer id, and other peers are no nodes', () => {
+  expect(nodeOf('12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5')).toBe('did:key:z6Mkon3Necd6NkkyfoGoHxid2znGc59LU3K7mubaRcFbLfLX');
+  // Of an RSA key, cut off, and no peer id at all.
+  for (const other of ['QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N', '12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH', '0OIl', '']) expect(nodeOf(other)).toBeNull();
 });
 
 test('events are whole, wherever the stream was cut', () => {
