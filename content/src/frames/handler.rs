@@ -212,9 +212,8 @@ impl<C: Codec> ConnectionHandler for Handler<C> {
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => self.on_outbound_failed(error),
             ConnectionEvent::RemoteProtocolsChange(ProtocolsChange::Added(mut names)) => {
-                if names.any(|name| name.as_ref().starts_with(OURS)) {
-                    self.heard.ours.store(true, Ordering::Relaxed);
-                }
+                let ours = names.any(|name| name.as_ref().starts_with(OURS));
+                self.heard.ours.fetch_or(ours, Ordering::Relaxed);
             }
             _ => {}
         }
