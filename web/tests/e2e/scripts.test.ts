@@ -38,6 +38,24 @@ test('Python that is written in the page runs, and says on which node', async (c
   });
 });
 
+test('Python runs on another node that is asked by PubSub', async (context) => {
+  if (!(await speaks('python', 'print(1)'))) context.skip('this node has no Python');
+  await visiting('', async (page) => {
+    await page.getByRole('textbox', { name: 'Python source' }).click();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('print("It came by PubSub.")');
+    await page.getByLabel('Messages to the executor').selectOption('pubsub');
+    await page.getByRole('checkbox', { name: /^Reuse the result/ }).uncheck();
+    await page.getByRole('button', { name: 'Run', exact: true }).click();
+    await page.getByRole('region', { name: 'The content of the result' }).getByText('It came by PubSub.').waitFor();
+    await page.getByText(/^\d+ executors?, by PubSub$/).waitFor();
+    const members = (await (await fetch(`${inject('base')}/v1/members`)).json()) as { id: string; self: boolean }[];
+    const others = members.filter((member) => !member.self).map((member) => member.id);
+    expect(others).toContain(await page.locator('dd a[href^="#/mesh/"]').first().getAttribute('title'));
+    expect(await faults(page)).toEqual([]);
+  });
+});
+
 test('JavaScript runs', async (context) => {
   if (!(await speaks('javascript', 'console.log(1)'))) context.skip('this node has no JavaScript');
   await visiting('', async (page) => {
