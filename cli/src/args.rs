@@ -1,6 +1,7 @@
 //! The arguments. Their doc comments are the manual.
 
 mod care;
+mod members;
 mod pin;
 mod routing;
 mod seen;
@@ -9,6 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub use care::Completions;
+pub use members::Members;
 pub use pin::Pin;
 pub use routing::{Provide, Providers, Reach};
 pub use seen::{LogFormat, Logs, Trace};
@@ -107,7 +109,7 @@ pub enum Command {
     /// Map a function over the files of a data set, near where they lie, and reduce the results to one.
     Mapreduce(Mapreduce),
     /// List the members of the mesh.
-    Members(Show),
+    Members(Members),
     /// Show this node's identity and addresses.
     Id(Show),
     /// Show the signed receipt of a task or a result, keep it as a file, or verify such a file.

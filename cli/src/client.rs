@@ -164,11 +164,15 @@ impl Client {
         repeat: Repeat,
         mut news: impl FnMut(&str, &Value),
     ) -> Result<Value, CliError> {
-        patiently(body, |body| self.ask(repeat, |base| events(self.send(base, path, body).map_err(gone)?, &mut news)))
+        let mut told = |name: &str, data: &Value| {
+            news(name, data);
+            Ok(())
+        };
+        patiently(body, |body| self.ask(repeat, |base| events(self.send(base, path, body).map_err(gone)?, &mut told)))
     }
 
-    /// Follows the events of a path until the result; `news` sees what comes before, by its name.
-    pub fn watch(&self, path: &str, mut news: impl FnMut(&str, &Value)) -> Result<Value, CliError> {
+    /// Follows the events of a path until the result, or until `news` fails, which sees what comes before, by its name.
+    pub fn watch(&self, path: &str, mut news: impl FnMut(&str, &Value) -> Result<(), CliError>) -> Result<Value, CliError> {
         self.ask(Repeat::Safe, |base| events(self.agent.get(format!("{base}{path}")).call().map_err(gone)?, &mut news))
     }
 
@@ -290,8 +294,8 @@ fn json(answer: Result<Response<Body>, ureq::Error>) -> Result<Value, Trouble> {
     response.body_mut().with_config().limit(u64::MAX).read_json().map_err(gone)
 }
 
-/// Reads server-sent events: `job`, `progress` and `log`, then a `result` or an `error`.
-fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value)) -> Result<Value, Trouble> {
+/// Reads server-sent events: `view`, `call`, `job`, `progress` and `log`, then a `result` or an `error`.
+fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value) -> Result<(), CliError>) -> Result<Value, Trouble> {
     if response.status() != 200 {
         return Err(refused(response));
     }
@@ -313,7 +317,7 @@ fn events(response: Response<Body>, mut news: impl FnMut(&str, &Value)) -> Resul
                 Trouble::Said(CliError::unavailable(what, "is this a node of the same version?"))
             })?;
             match kind.as_str() {
-                "job" | "progress" | "log" => news(&kind, &data),
+                "view" | "call" | "job" | "progress" | "log" => news(&kind, &data).map_err(Trouble::Said)?,
                 "result" => return Ok(data),
                 _ => return Err(Trouble::Said(CliError::from_api(&data))),
             }

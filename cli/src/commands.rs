@@ -67,7 +67,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Provide(command) => routing::provide(&client, &command),
         Command::Providers(args) => routing::providers(&client, &args),
         Command::Repo(command) => repo::repo(&client, &command),
-        Command::Members(show) => mesh::members(&client, show.output),
+        Command::Members(args) => mesh::members(&client, &args),
         Command::Id(show) => mesh::id(&client, show.output),
         Command::Top(show) => top::top(&client, show.output),
         Command::Up(_)

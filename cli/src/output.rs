@@ -13,6 +13,15 @@ pub fn line(text: &str) -> Result<(), CliError> {
     writeln!(stdout, "{text}").map_err(|e| CliError::stdout(&e))
 }
 
+/// To the upper left, and the rest of the terminal cleared.
+const ANEW: &str = "\x1b[H\x1b[J";
+
+/// Draws what stands on a terminal anew.
+pub fn redraw(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{ANEW}{text}").and_then(|()| stdout.flush()).map_err(|e| CliError::stdout(&e))
+}
+
 /// Writes a result: as JSON, or as `table` shows it.
 pub fn show(format: Format, value: &Value, table: impl FnOnce() -> String) -> Result<(), CliError> {
     match format {

@@ -1,4 +1,4 @@
-//! What helps to look after a node: `doctor`, `top` and `completions`, against real processes.
+//! What helps to look after a node: `doctor`, `top`, `members --watch` and `completions`, against real processes.
 
 #[path = "mesh/world.rs"]
 #[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
@@ -74,6 +74,40 @@ fn top_shows_a_node_once_on_a_pipe_and_by_the_line_as_json() {
     }
     // Nobody reads any more: it ends by itself, and well.
     assert!(top.wait().expect("reaped").success());
+}
+
+#[test]
+fn members_are_watched_as_they_come_and_go() {
+    let world = World::new();
+    let home = world.node("home", &[]);
+    let mut watch = Command::new(TIMEROSE)
+        .args(["members", "--watch"])
+        .env("TIMEROSE_PATH", &home.dir)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+    let mut last = String::new();
+    let mut next = |right: &dyn Fn(&[Value]) -> bool| {
+        loop {
+            let line = lines.next().expect("it goes on").expect("a line");
+            assert_ne!(line, last, "nothing changed");
+            let members: Vec<Value> = serde_json::from_str(&line).expect("JSON");
+            last = line;
+            if right(&members) {
+                return;
+            }
+        }
+    };
+    next(&|members| members.len() == 1 && members[0]["id"] == home.id());
+    let mut other = world.node("other", &["--join", &home.addr()]);
+    let id = other.id();
+    next(&|members| members.iter().any(|member| member["id"] == id && member["connected"] == true));
+    other.kill();
+    next(&|members| members.iter().all(|member| member["id"] != id || member["connected"] == false));
+    // As Ctrl-C does.
+    world::signal(&watch, "INT");
+    assert!(!watch.wait().expect("reaped").success());
 }
 
 #[test]

@@ -81,8 +81,8 @@ struct Dialling {
 }
 
 impl Member {
-    fn new(advert: Verified<Advert>) -> Member {
-        Member { advert, rtt_us: None, dial: Dialling::soon(), aired: None, aired_last: (0, 0), silent_until: 0 }
+    fn new(advert: Verified<Advert>, rtt_us: Option<u64>) -> Member {
+        Member { advert, rtt_us, dial: Dialling::soon(), aired: None, aired_last: (0, 0), silent_until: 0 }
     }
 }
 
@@ -110,6 +110,8 @@ pub struct Membership {
     connected: BTreeSet<NodeId>,
     /// The epoch of each connected peer, in its own words.
     lives: BTreeMap<NodeId, u64>,
+    /// The last round trip to each connected peer whose advert has not come yet.
+    early_us: BTreeMap<NodeId, u64>,
     joins: Vec<(String, Dialling)>,
     addrs: Vec<String>,
     seq: u64,
@@ -130,6 +132,7 @@ impl Membership {
             members,
             connected,
             lives: BTreeMap::new(),
+            early_us: BTreeMap::new(),
             joins,
             addrs: Vec::new(),
             seq: 0,
@@ -291,7 +294,7 @@ impl Membership {
             self.departed.push(id);
         }
         let member = match self.members.entry(id) {
-            Entry::Vacant(free) => free.insert(Member::new(advert)),
+            Entry::Vacant(free) => free.insert(Member::new(advert, self.early_us.remove(&id))),
             Entry::Occupied(known) => {
                 let member = known.into_mut();
                 if restarted {
@@ -378,7 +381,7 @@ impl Membership {
                 None if full => continue,
                 None => {
                     news.extend(trusted.then(|| advert.sealed().to_vec()));
-                    self.members.insert(id, Member::new(advert));
+                    self.members.insert(id, Member::new(advert, self.early_us.remove(&id)));
                 }
             }
         }
@@ -406,6 +409,7 @@ impl Membership {
     /// A peer is out of reach. If it is trusted it stays a member, and is dialled again.
     pub fn gone(&mut self, peer: NodeId) {
         self.connected.remove(&peer);
+        self.early_us.remove(&peer);
         self.lives.remove(&peer);
         if !self.trusts(&peer) {
             self.members.remove(&peer);
@@ -422,6 +426,9 @@ impl Membership {
         if let Some(member) = self.members.get_mut(&peer) {
             // The smoothing of RFC 6298: an eighth of the new sample.
             member.rtt_us = Some(member.rtt_us.map_or(us, |before| before - before / 8 + us / 8));
+        } else if self.connected.contains(&peer) {
+            // The first is measured as the connection opens: a member that had none would count as far.
+            self.early_us.insert(peer, us);
         }
     }
 

@@ -127,3 +127,26 @@ fn who_has_too_little_memory_is_not_asked() {
         "#]],
     );
 }
+
+#[test]
+fn a_round_trip_that_was_measured_before_the_advert_came_counts() {
+    check(
+        &with(
+            PEERS,
+            ". 0 up n4
+            . 0 rtt n4 500
+            . 0 advert n4 n4 x 1
+            0 where 7 5000 -
+            1 loaded call/1 f",
+        ),
+        expect![[r#"
+            0 where 7 5000 -
+                load f for call/1
+            1 loaded call/1 f
+                ranked 7:
+                    n4 at 500 us, 0 ahead, 0 bytes missing
+                    n2 at 1000 us, 0 ahead, 0 bytes missing
+                    n3 at 2000 us, 0 ahead, 0 bytes missing
+        "#]],
+    );
+}

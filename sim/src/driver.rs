@@ -65,6 +65,7 @@ impl World<'_> {
             }
             Output::Reply { request, reply } => {
                 self.count(&reply);
+                self.chosen(node, &reply);
                 self.fact(Fact::Replied { node, request, reply });
             }
             Output::JobReply { request, reply } => {

@@ -82,6 +82,17 @@ pub enum Fact {
         /// How.
         reply: Result<Answer, Failure>,
     },
+    /// An executor other than the asker ran a call.
+    Chosen {
+        /// Who asked.
+        node: usize,
+        /// How many claims it sent for it.
+        claims: u32,
+        /// A round trip to the executor, in microseconds.
+        rtt_us: u64,
+        /// A round trip to the nearest executor.
+        least_us: u64,
+    },
     /// A user asked for a job.
     JobCalled {
         /// By whom and for how long.

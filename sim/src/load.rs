@@ -11,7 +11,7 @@ use timerose_core::task::{Arg, Task};
 
 use crate::content::{MAP, REDUCE, RUN};
 use crate::fact::{Asked, Fact};
-use crate::host::id;
+use crate::host::{id, index};
 use crate::scenario::{Fault, FaultKind};
 use crate::world::{Event, World};
 
@@ -122,7 +122,7 @@ impl World<'_> {
         let mut args = vec![Arg::Inline(asked.request.to_be_bytes().to_vec())];
         if self.load.u32(0..1000) < self.scenario.missing_per_mille {
             args.push(Arg::Link(cid_of(RAW, format!("nothing for {}", asked.request).as_bytes())));
-        } else if self.load.u32(0..1000) < 400 {
+        } else if self.load.u32(0..1000) < self.scenario.linked_per_mille {
             args.push(Arg::Link(*self.load.choice(&self.content.blobs).expect("there are blobs")));
         }
         let mut task = Task { function, entry: RUN.into(), args, seq: 0 };
@@ -203,6 +203,20 @@ impl World<'_> {
             }
             Err(failure) => *self.report.failed.entry(failure.code()).or_default() += 1,
         }
+    }
+
+    /// Says how near the executor of a call was, where the asker is none itself.
+    pub(crate) fn chosen(&mut self, node: usize, reply: &Result<Answer, Failure>) {
+        let Ok(answer) = reply else { return };
+        if self.scenario.nearest_per_mille_min == 0 || self.scenario.is_executor(node) || answer.done.reused {
+            return;
+        }
+        let alive = (0..self.hosts.len()).filter(|&other| self.scenario.is_executor(other) && self.hosts[other].node.is_some());
+        let Some(least_us) = alive.map(|other| self.network.rtt_us(node, other)).min() else { return };
+        let rtt_us = self.network.rtt_us(node, index(&answer.executor));
+        self.report.near_of += 1;
+        self.report.near += u64::from(rtt_us <= least_us);
+        self.fact(Fact::Chosen { node, claims: answer.claims, rtt_us, least_us });
     }
 
     /// Counts an answered job.

@@ -38,6 +38,10 @@ pub struct Report {
     pub claims: u64,
     /// Claims beyond the first, of calls that gave a result.
     pub retries: u64,
+    /// Where a scenario demands it: calls of nodes that run nothing themselves which went to the nearest executor.
+    pub near: u64,
+    /// Of so many.
+    pub near_of: u64,
     /// Bytes of content that were brought from one node to another.
     pub bytes_moved: u64,
     /// The most outputs of one input.
@@ -95,6 +99,9 @@ impl fmt::Display for Report {
             "p50 {} us, p99 {} us; {} claims, {} nacks, {} retries",
             self.p50_us, self.p99_us, self.claims, self.nacks, self.retries
         )?;
+        if self.near_of > 0 {
+            writeln!(f, "{} of {} calls went to the nearest executor", self.near, self.near_of)?;
+        }
         writeln!(f, "{} bytes moved, {} events in {} virtual ms", self.bytes_moved, self.events, self.virtual_ms)?;
         write!(f, "hash {}", self.hash)
     }
@@ -125,6 +132,8 @@ impl Report {
             nacks: 0,
             claims: 0,
             retries: 0,
+            near: 0,
+            near_of: 0,
             bytes_moved: 0,
             outputs_max: 0,
             virtual_ms: 0,

@@ -70,6 +70,8 @@ pub struct Scenario {
     pub repeat_per_mille: u32,
     /// Calls in a thousand whose argument nobody has.
     pub missing_per_mille: u32,
+    /// Calls in a thousand that take a piece of data as an argument.
+    pub linked_per_mille: u32,
     /// Pieces of data that calls take as arguments.
     pub blobs: u64,
     /// How large they are.
@@ -109,6 +111,8 @@ pub struct Scenario {
     /// Calls in a thousand that must give their result in the safety phase, of those that have one and were not taken
     /// back.
     pub ok_per_mille_min: u64,
+    /// Calls in a thousand that must go to the nearest executor, of those whose asker is none; each at the first claim.
+    pub nearest_per_mille_min: u64,
 }
 
 impl Default for Scenario {
@@ -143,6 +147,7 @@ impl Default for Scenario {
             cancel_per_mille: 0,
             repeat_per_mille: 0,
             missing_per_mille: 0,
+            linked_per_mille: 400,
             blobs: 16,
             blob_kib: [64, 4096],
             detached: 0,
@@ -162,6 +167,7 @@ impl Default for Scenario {
             safety_ms: 20_000,
             liveness_ms: 180_000,
             ok_per_mille_min: 0,
+            nearest_per_mille_min: 0,
         }
     }
 }

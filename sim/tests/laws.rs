@@ -9,8 +9,8 @@ use timerose_core::io::Answer;
 use timerose_core::job::{JobDone, JobProgress, NodeShare};
 use timerose_core::task::{Done, Usage};
 use timerose_sim::check::{
-    AcceptedIsKept, AllEnd, Breach, Capacity, Digest, Fair, JobResult, Law, NoSpin, NothingIsLeft, PlacedIsKept, Remembered,
-    RightResult, RunsOnce, SettledOnce, Trust, WholeAgain,
+    AcceptedIsKept, AllEnd, Breach, Capacity, Digest, Fair, JobResult, Law, Nearest, NoSpin, NothingIsLeft, PlacedIsKept,
+    Remembered, RightResult, RunsOnce, SettledOnce, Trust, WholeAgain,
 };
 use timerose_sim::fact::{Asked, Fact, Kept, Truth};
 
@@ -238,6 +238,18 @@ fn a_second_run_with_effects_is_seen() {
     let start = |node, task| Fact::StartedOnce { node, task: cid(task) };
     holds(RunsOnce::default(), &[start(1, "a"), start(1, "b"), start(2, "c")]);
     fires(RunsOnce::default(), &[start(1, "a"), Fact::Crashed { node: 1 }, start(2, "a")], "runs again");
+}
+
+#[test]
+fn calls_that_go_far_or_are_refused_are_seen() {
+    let law = || Nearest::new(950);
+    let chosen = |claims, rtt_us| Fact::Chosen { node: 1, claims, rtt_us, least_us: 10 };
+    let far = |count| [vec![chosen(1, 10); 100 - count], vec![chosen(1, 11); count]].concat();
+    holds(law(), &far(5));
+    fires(law(), &far(6), "94 of 100");
+    fires(law(), &[chosen(1, 10), chosen(2, 10)], "2 executors");
+    fires(law(), &[], "0 of 0");
+    holds(Nearest::new(0), &[chosen(2, 11)]);
 }
 
 #[test]

@@ -89,16 +89,11 @@ pub fn logs(client: &Client, args: &Logs) -> Result<(), CliError> {
             Format::Table => words(&log),
         };
     }
-    let mut said = Ok(());
-    client.watch(&format!("{path}?follow=true"), |_, log| {
-        if said.is_ok() {
-            said = match args.show.output {
-                Format::Json => line(&log.to_string()),
-                Format::Table => words(log),
-            };
-        }
+    client.watch(&format!("{path}?follow=true"), |_, log| match args.show.output {
+        Format::Json => line(&log.to_string()),
+        Format::Table => words(log),
     })?;
-    said
+    Ok(())
 }
 
 /// Writes what a guest said, as it said it, but for what would drive the terminal.

@@ -35,6 +35,8 @@ pub fn sim(args: &Sim) -> Result<(), CliError> {
         "claims": report.claims,
         "nacks": report.nacks,
         "retries": report.retries,
+        "near": report.near,
+        "near_of": report.near_of,
         "bytes_moved": report.bytes_moved,
         "virtual_ms": report.virtual_ms,
         "events": report.events,

@@ -1,22 +1,20 @@
 //! `top`: the nodes and the work that runs, as they are now.
 
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::work::state;
 use crate::args::Format;
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::line;
+use crate::output::{line, redraw};
 use crate::text::{columns, plain};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
 /// Pieces of work that are shown, at most; the rest is counted.
 const WORK_SHOWN: usize = 20;
-/// To the upper left, and the rest of the terminal cleared.
-const ANEW: &str = "\x1b[H\x1b[J";
 
 /// `timerose top`
 pub fn top(client: &Client, format: Format) -> Result<(), CliError> {
@@ -30,11 +28,6 @@ pub fn top(client: &Client, format: Format) -> Result<(), CliError> {
         }
         std::thread::sleep(EVERY);
     }
-}
-
-fn redraw(text: &str) -> Result<(), CliError> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{ANEW}{text}").and_then(|()| stdout.flush()).map_err(|e| CliError::stdout(&e))
 }
 
 /// The members, with what the nodes of this folder say of themselves, and the work that these have open.

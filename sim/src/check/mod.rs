@@ -9,6 +9,7 @@ mod capacity;
 mod digest;
 mod fair;
 mod job_result;
+mod nearest;
 mod no_spin;
 mod nothing_is_left;
 mod placed_is_kept;
@@ -25,6 +26,7 @@ pub use capacity::Capacity;
 pub use digest::Digest;
 pub use fair::Fair;
 pub use job_result::JobResult;
+pub use nearest::Nearest;
 pub use no_spin::NoSpin;
 pub use nothing_is_left::NothingIsLeft;
 pub use placed_is_kept::PlacedIsKept;
@@ -74,6 +76,7 @@ pub fn laws(scenario: &Scenario) -> Vec<Box<dyn Law>> {
         Box::new(Remembered::default()),
         Box::new(Capacity::new(scenario.slots, scenario.memory_mib << 20)),
         Box::new(Fair::default()),
+        Box::new(Nearest::new(scenario.nearest_per_mille_min)),
         Box::new(Trust::new(scenario.nodes - scenario.strangers)),
         Box::new(PlacedIsKept::default()),
         Box::new(AcceptedIsKept::default()),
