@@ -24,9 +24,12 @@ import { createHeliaLight } from 'helia'
 import { fixedSize } from 'ipfs-unixfs-importer/chunker'
 import { balanced } from 'ipfs-unixfs-importer/layout'
 import { CID } from 'multiformats/cid'
+import { sha256 } from 'multiformats/hashes/sha2'
 
 // How long any one thing may take.
 const PATIENCE_MS = 60_000
+// The codec of dag-cbor.
+const DAG_CBOR = 0x71
 
 const tell = (answer) => process.stdout.write(JSON.stringify(answer) + '\n')
 
@@ -90,6 +93,14 @@ const commands = {
     for await (const added of files.addAll(candidates(path, basename(path), keep), asKubo(options))) {
       cid = added.cid
     }
+    return { cid: cid.toString() }
+  },
+  // Makes a block of dag-cbor: a list of up to 23 links.
+  tie: async ({ cids }) => {
+    const links = cids.map((cid) => CID.parse(cid).bytes)
+    const block = Uint8Array.from([0x80 + links.length, ...links.flatMap((link) => [0xd8, 0x2a, 0x58, link.length + 1, 0, ...link])])
+    const cid = CID.createV1(DAG_CBOR, await sha256.digest(block))
+    await helia.blockstore.put(cid, block)
     return { cid: cid.toString() }
   },
   cat: async ({ cid, path }) => {

@@ -12,9 +12,9 @@ mod world;
 use peer::Peer;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
-use world::{Node, World};
+use std::{fs, io, thread};
+use world::{Node, World, wait_until};
 
 const CHUNK: usize = 256 * 1024;
 const SIZES: [usize; 6] = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 64 << 20];
@@ -92,6 +92,67 @@ fn helia_gives_and_takes_files_of_every_shape() {
     files_go_both_ways(&world, &node, &mut helia, &SIZES);
     let log = fs::read_to_string(&node.log).expect("a log");
     assert!(!log.contains("misbehaves"), "nothing came that was not taken: {log}");
+}
+
+#[test]
+fn blocks_of_every_size_come_from_helia() {
+    let world = World::new();
+    let (node, mut helia) = (world.node("a", &TCP), Peer::helia());
+    connect(&mut helia, &node);
+    // The first is a limit: 2 MiB is the most that a block has.
+    for chunk in [2 << 20, 1 << 20, (1 << 20) - 100, CHUNK + 1, 1000] {
+        let theirs = file(&world, chunk as u64, 12 * (1 << 20).min(chunk * 100));
+        let cid = helia.add(&theirs, &json!({"chunk": chunk}));
+        assert_eq!(sha256(&get(&world, &node, &cid)), sha256(&theirs), "chunks of {chunk} bytes");
+    }
+    assert_eq!(fs::read_to_string(&node.log).expect("a log").matches("misbehaves").count(), 0, "all was taken");
+}
+
+/// Bytes that a node keeps.
+fn kept(node: &Node) -> u64 {
+    let mut stat = ureq::get(format!("http://{}/v1/repo", node.api())).call().expect("an answer");
+    let stat: serde_json::Value = serde_json::from_str(&stat.body_mut().read_to_string().expect("text")).expect("JSON");
+    stat["bytes"].as_u64().expect("a number")
+}
+
+#[test]
+fn what_came_before_a_node_was_killed_is_not_fetched_again() {
+    let world = World::new();
+    let (mut node, mut kubo) = (world.node("a", &TCP), Peer::kubo(&world.path("kubo")));
+    let (size, part) = (64 << 20, 8 << 20);
+    let theirs = file(&world, 3, size);
+    let cid = kubo.add(&theirs, &json!({}));
+    connect(&mut kubo, &node);
+    let url = format!("http://{}/ipfs/{cid}", node.api());
+    // It ends with the node.
+    let reading =
+        thread::spawn(move || ureq::get(url).call().map(|read| io::copy(&mut read.into_body().into_reader(), &mut io::sink())));
+    wait_until("a part to be kept", || kept(&node) > part);
+    node.kill();
+    let _ = reading.join().expect("no panic");
+    let node = world.node("a", &TCP);
+    let before = kept(&node);
+    assert!((part..size as u64).contains(&before), "{before} bytes came of {size}");
+    connect(&mut kubo, &node);
+    assert_eq!(sha256(&get(&world, &node, &cid)), sha256(&theirs));
+    assert_eq!(node.metric("block_bytes_received_total"), kept(&node) - before, "the rest came, and nothing twice");
+}
+
+#[test]
+fn dag_cbor_comes_from_helia_with_all_that_it_links_to() {
+    let world = World::new();
+    let (node, mut helia) = (world.node("a", &TCP), Peer::helia());
+    connect(&mut helia, &node);
+    let files = [file(&world, 4, 3 * CHUNK), file(&world, 5, 10)];
+    let cids = files.each_ref().map(|file| helia.add(file, &json!({})));
+    let mut tie = |cids: &[&str]| helia.tell(&json!({"do": "tie", "cids": cids}))["cid"].as_str().expect("a CID").to_string();
+    let below = tie(&[&cids[0]]);
+    let root = tie(&[&below, &cids[1]]);
+    world.command(&node.dir, &["pin", "add", &root]).ok();
+    drop(helia);
+    for (cid, file) in cids.iter().zip(&files) {
+        assert_eq!(sha256(&get(&world, &node, cid)), sha256(file), "it came along");
+    }
 }
 
 #[test]

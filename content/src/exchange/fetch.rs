@@ -162,6 +162,11 @@ impl Walk {
         match update {
             Update::NotFound { cid, asked, silent } => return Err(FetchError::NotFound { cid, asked, silent }),
             Update::Store(error) => return Err(error.into()),
+            Update::Landed { cid } => {
+                self.outstanding -= 1;
+                self.seen.remove(&cid);
+                self.frontier.push(cid);
+            }
             Update::Got { size, from, links } => {
                 self.outstanding -= 1;
                 self.fetched.blocks += 1;

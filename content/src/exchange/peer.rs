@@ -1,7 +1,7 @@
 //! A connected peer as the client sees it: what it was asked, and how far it can be trusted.
 
 use super::outbox::Outbox;
-use super::wire::{MAX_MESSAGE, Want, WantKind};
+use super::wire::{Want, WantKind};
 use crate::block::MAX_BLOCK_BYTES;
 use cid::Cid;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -13,13 +13,14 @@ use tokio::time::Instant;
 pub const MAX_OPEN: usize = 64;
 /// Blocks that any other peer may be asked for at once: Helia loses blocks beyond it.
 pub const MAX_OPEN_FOREIGN: usize = 8;
-/// Bytes that another peer may be asked for at once, as far as can be foretold: Helia answers all that it is asked in one message, and one of over
-/// [`MAX_MESSAGE`] is refused. What else is in a message gets the rest.
-const FOREIGN_BYTES: usize = MAX_MESSAGE - (64 << 10);
+/// Bytes that another peer may be asked for at once, as far as can be foretold. Helia answers all that it is asked in one message on a stream of its
+/// own, and its yamux sends as much in one frame as our window has room for. Ours doubles from 256 KiB as the stream is read, and ends the
+/// connection at a frame of over 1 MiB: a window so wide is there once 896 KiB are read, so that no frame of a message of 2 MiB is so long.
+const FOREIGN_BYTES: usize = 2 << 20;
 /// Blocks by whose sizes those of the next are foretold.
 const SIZES: usize = 16;
-/// What a block is taken to have until blocks have come: the largest chunk that importers commonly make.
-const USUAL_BYTES: usize = 1 << 20;
+/// Blocks that must have come until sizes are foretold at all: the first are roots and nodes, which say nothing about leaves.
+const FIRST: usize = 4;
 /// Blocks nobody asked for that a peer may send before it is named and disconnected.
 pub const UNREQUESTED_BUDGET: u32 = 8;
 /// A peer that sends bytes but no answer is as good as silent after so long.
@@ -59,6 +60,8 @@ pub(super) struct Peer {
 
 impl Peer {
     pub fn new(outbox: Arc<Outbox>, now: Instant) -> Peer {
+        let mut sizes = [0; SIZES];
+        sizes[..FIRST].fill(MAX_BLOCK_BYTES);
         Peer {
             outbox,
             asks: HashMap::new(),
@@ -70,7 +73,7 @@ impl Peer {
             strikes: 0,
             deaf: false,
             ours: false,
-            sizes: [USUAL_BYTES; SIZES],
+            sizes,
             came: 0,
         }
     }

@@ -27,12 +27,16 @@ pub const SHORTLIST: usize = 8;
 pub const WIDEN: Duration = Duration::from_millis(500);
 /// Peers that a fetch remembers as helpful.
 const MAX_HELPFUL: usize = 16;
+/// Blocks that are remembered as stored, the last of them: more than are written while a fetch looks up what it has.
+const MAX_LANDED: usize = 4096;
 
 /// What a fetch hears: for each CID that it wanted, exactly one of these.
 #[derive(Debug)]
 pub(super) enum Update {
     /// The block is durable here.
     Got { size: u64, from: PeerId, links: Result<Vec<Cid>, BlockError> },
+    /// It was stored while the fetch looked for it: it is to look once more. Who sent it would take it for sent, and not answer.
+    Landed { cid: Cid },
     /// No connected peer has it.
     NotFound { cid: Cid, asked: usize, silent: usize },
     /// It came, but cannot be stored.
@@ -100,6 +104,9 @@ pub(super) struct Client {
     queue: VecDeque<Cid>,
     /// Blocks on their way to disk, and the fetches that wait for them.
     storing: HashMap<Cid, Vec<FetchId>>,
+    /// What was stored last and nobody has looked for in vain since, and in which order.
+    landed: HashSet<Cid>,
+    landed_order: VecDeque<Cid>,
     received: VecDeque<(Block, PeerId)>,
     unstored: usize,
     turn: u64,
@@ -187,6 +194,11 @@ impl Client {
         for cid in cids {
             let Some(fetch) = self.fetches.get_mut(&id) else { return };
             fetch.wants.insert(cid);
+            // Once only: should it be gone again, it is fetched.
+            if self.landed.remove(&cid) {
+                self.tell(vec![id], &cid, &|| Update::Landed { cid });
+                continue;
+            }
             if let Some(waiting) = self.storing.get_mut(&cid) {
                 waiting.push(id);
                 continue;
@@ -450,11 +462,25 @@ impl Client {
         batch
     }
 
+    fn land(&mut self, cid: Cid) {
+        if self.landed.insert(cid) {
+            self.landed_order.push_back(cid);
+        }
+        if self.landed_order.len() > MAX_LANDED
+            && let Some(old) = self.landed_order.pop_front()
+        {
+            self.landed.remove(&old);
+        }
+    }
+
     /// A batch has been written, or not.
     pub fn stored(&mut self, batch: Vec<Stored>, outcome: &Result<(), StoreError>) {
         for Stored { cid, size, from, links } in batch {
             self.unstored -= size as usize;
             let fetches = self.storing.remove(&cid).unwrap_or_default();
+            if outcome.is_ok() {
+                self.land(cid);
+            }
             self.tell(fetches, &cid, &|| match outcome {
                 Ok(()) => Update::Got { size, from, links: links.clone() },
                 Err(error) => Update::Store(error.clone()),

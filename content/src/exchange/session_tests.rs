@@ -2,7 +2,7 @@
 
 use super::outbox::Outbox;
 use super::peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
-use super::session::{Client, PATIENCE, SHORTLIST, STALL, Update, WIDEN};
+use super::session::{Client, PATIENCE, SHORTLIST, STALL, Stored, Update, WIDEN};
 use super::wire::{Message, Presence, Want, WantKind};
 use crate::block::{Block, RAW, cid_v1};
 use cid::Cid;
@@ -165,26 +165,46 @@ fn windows(bytes: usize) -> (usize, usize) {
 
 #[test]
 fn a_foreign_peer_is_asked_for_no_more_than_it_can_answer_in_one_message() {
-    assert_eq!(windows(256 << 10), (3, MAX_OPEN_FOREIGN));
-    assert_eq!(windows(100), (3, MAX_OPEN_FOREIGN));
-    assert_eq!(windows(1 << 20), (3, 3));
-    assert_eq!(windows(2 << 20), (3, 1));
+    assert_eq!(windows(256 << 10), (1, MAX_OPEN_FOREIGN));
+    assert_eq!(windows(100), (1, MAX_OPEN_FOREIGN));
+    assert_eq!(windows(1 << 20), (1, 2));
+    assert_eq!(windows(2 << 20), (1, 1));
 }
 
 #[test]
 fn what_was_in_a_message_that_was_not_taken_is_asked_for_again_one_by_one() {
     let mut world = world(1, 1);
-    world.want(0..3);
-    assert_eq!(world.said(0).len(), 3);
+    world.want(0..7);
+    // As many are asked for at once only when the first have shown how large they are.
+    (0..4).for_each(|n| world.send(0, n));
+    assert_eq!(world.said(0).len(), 7);
     assert!(!world.client.refused(world.now, &world.peers[0].0));
     let again = world.said(0);
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].0, "block");
     // The blocks may come late all the same. The next is asked for when nothing else is.
-    (0..3).for_each(|n| world.send(0, n));
-    assert_eq!(world.client.take_received().len(), 3);
+    (4..7).for_each(|n| world.send(0, n));
+    assert_eq!(world.client.take_received().len(), 7);
     let strikes = (0..2 * UNREQUESTED_BUDGET).position(|_| world.client.refused(world.now, &world.peers[0].0));
     assert_eq!(strikes, Some(UNREQUESTED_BUDGET as usize - 1), "the peer is cut off in the end");
+}
+
+#[test]
+fn who_wants_what_was_just_stored_is_told_to_look_again_and_nobody_is_asked() {
+    let mut world = world(1, 1);
+    world.want([1]);
+    world.send(0, 1);
+    let stored = |(block, from): (Block, PeerId)| Stored { cid: *block.cid(), size: 8, from, links: Ok(Vec::new()) };
+    let batch = world.client.take_received().into_iter().map(stored).collect();
+    world.client.stored(batch, &Ok(()));
+    assert!(matches!(world.updates.try_recv(), Ok(Update::Got { .. })));
+    world.said(0);
+    // Another fetch had looked before it was there.
+    world.want([1]);
+    assert!(matches!(world.updates.try_recv(), Ok(Update::Landed { cid: landed }) if landed == cid(1)));
+    assert!(world.said(0).is_empty());
+    world.want([1]);
+    assert_eq!(world.said(0), [("block", cid(1))], "it is gone again");
 }
 
 #[test]
@@ -216,6 +236,8 @@ fn silence_ends_in_not_found_and_the_wants_are_taken_back() {
 #[test]
 fn a_peer_that_answers_other_wants_is_waited_for_until_it_falls_silent() {
     let mut world = world(1, 1);
+    // So that it may be asked for all of them at once.
+    world.client.ours(&world.peers[0].0);
     world.want(0..30);
     for n in 1..30 {
         world.pass(Duration::from_millis(1900));
