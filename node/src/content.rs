@@ -39,6 +39,9 @@ use shelf::LocalShelf;
 
 /// Fetches and look-ups of the core that are under way at the same time; further ones wait their turn.
 const TASKS_MAX: usize = 512;
+/// Results that came along with their outcomes and wait to be put down: 31 MiB. A further one is dropped with its outcome, which its executor
+/// tells again when the lease is renewed.
+const PARCELS_MAX: usize = 1024;
 /// Requests of the API that are under way at the same time: each may hold a thread that waits for another, of which there
 /// are 512. Further ones wait, and then the API waits to ask.
 const ASKS_MAX: usize = 64;
@@ -55,6 +58,8 @@ struct Inner {
     /// Turns for what the core asks, and for what the API asks: the one must not wait for the other.
     tasks: Arc<Semaphore>,
     asks: Arc<Semaphore>,
+    /// Places for results that came along with their outcomes and are not put down yet.
+    parcels: Arc<Semaphore>,
     /// What can still be taken back.
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
     functions: Manifests,
@@ -81,6 +86,7 @@ impl Driver {
             runtime,
             tasks: Arc::new(Semaphore::new(TASKS_MAX)),
             asks: Arc::new(Semaphore::new(ASKS_MAX)),
+            parcels: Arc::new(Semaphore::new(PARCELS_MAX)),
             running: Mutex::default(),
             functions,
             imports: Imports::new(me, requests),
@@ -204,9 +210,12 @@ impl Driver {
     /// Puts down a result that came along with its outcome, and passes the outcome on. Bytes that are not the result's, or
     /// find no room, are dropped: then it has to be fetched by its CID as a larger one.
     fn unpack(&self, to: mpsc::Sender<Input>, from: NodeId, lease: u64, done: Done, body: ByteBuf) {
+        let Ok(place) = self.0.parcels.clone().try_acquire_owned() else {
+            return tracing::debug!(%from, "no place for a result that came along");
+        };
         let driver = self.clone();
         tokio::spawn(async move {
-            let _turn = driver.0.tasks.acquire().await;
+            let (_place, _turn) = (place, driver.0.tasks.acquire().await);
             let (content, result) = (driver.0.content.clone(), done.result);
             let kept = blocking(move || {
                 let block = Block::new(result, body.into_vec()).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;

@@ -62,7 +62,7 @@ pub(super) async fn log(State(api): Shared, Path(task): Path<String>, Query(how)
     }
     let mut whole: Option<Part> = None;
     for _ in 0..PARTS_MAX {
-        let from = whole.as_ref().map_or(how.from, |part| part.from + part.bytes.len() as u64);
+        let from = whole.as_ref().map_or(how.from, |part| part.from.saturating_add(part.bytes.len() as u64));
         let Some(part) = part(&api, &of, from).await? else { break };
         let more = part.behind > 0 && !part.bytes.is_empty();
         match &mut whole {
@@ -146,7 +146,7 @@ impl Reader {
                     part.bytes.truncate(part.bytes.len() - unfinished(&part.bytes));
                 }
                 if !part.bytes.is_empty() {
-                    self.from = part.from + part.bytes.len() as u64;
+                    self.from = part.from.saturating_add(part.bytes.len() as u64);
                     self.pause = PAUSE;
                     return Some((Ok(named("log", &show(&self.task, &part))), self));
                 }

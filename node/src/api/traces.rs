@@ -28,10 +28,10 @@ pub(super) fn parse_trace(text: &str) -> Result<[u8; 16], ApiError> {
 pub(super) async fn trace(State(api): Shared, Path(id): Path<String>) -> Result<Json<Value>, ApiError> {
     let trace = parse_trace(&id)?;
     let replies = api.client.inquire(Question::Spans { trace: trace.to_vec().into() }).await?;
-    let (mut spans, mut left_out) = (Vec::new(), 0);
+    let (mut spans, mut left_out) = (Vec::new(), 0_u64);
     for (node, reply) in &replies {
         if let Reply::Spans { spans: told, left_out: more } = reply {
-            left_out += more;
+            left_out = left_out.saturating_add(*more);
             spans.extend(told.iter().map(|span| (node, span)));
         }
     }

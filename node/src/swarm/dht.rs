@@ -113,12 +113,12 @@ impl Strangers {
         let (key, peer) = (record.key.clone(), record.provider);
         record.addresses.retain(may_dial);
         record.addresses.truncate(ADDRS_MAX);
-        let share = self.shares.entry(peer).or_default();
-        if *share >= STRANGER_SHARE || self.kept.len() >= STRANGERS_MAX || key.as_ref().len() > KEY_MAX {
+        let share = self.shares.get(&peer).copied().unwrap_or_default();
+        if share >= STRANGER_SHARE || self.kept.len() >= STRANGERS_MAX || key.as_ref().len() > KEY_MAX {
             return tracing::debug!(%peer, "no room for a record of a provider");
         }
         if store.add_provider(record).is_ok() {
-            *share += 1;
+            self.shares.insert(peer, share + 1);
             self.kept.push_back((Instant::now() + EXPIRES, key, peer));
         }
     }
@@ -168,6 +168,9 @@ mod tests {
         let long = ProviderRecord::new(vec![0; KEY_MAX + 1], modest, Vec::new());
         strangers.keep(&mut store, long, |_| true);
         assert_eq!(strangers.kept.len(), STRANGER_SHARE + 1);
+        let refused = ProviderRecord::new(vec![0; KEY_MAX + 1], PeerId::random(), Vec::new());
+        strangers.keep(&mut store, refused, |_| true);
+        assert_eq!(strangers.shares.len(), 2, "who is refused is not remembered");
         strangers.tidy(&mut store, Instant::now() + EXPIRES + Duration::from_secs(1));
         assert!(strangers.kept.is_empty() && strangers.shares.is_empty());
         assert!(store.providers(&record(0, modest).key).is_empty());

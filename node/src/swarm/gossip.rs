@@ -278,3 +278,25 @@ impl Seen {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_peer_that_writes_to_a_trusted_node_makes_those_between_listen() {
+        let mut gossip = behaviour(&Keypair::generate_ed25519()).expect("made");
+        let (me, friend, stranger) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]));
+        let mut topics = Topics::join(&mut gossip, me, [friend].into());
+        let own = gossip.topics().count();
+        let heard = |topics: &mut Topics, gossip: &mut Gossip, peer, node| {
+            topics.listens(gossip, peer, &TopicHash::from_raw(Lane::Tasks.topic(&node)));
+            gossip.topics().count() - own
+        };
+        let writer = PeerId::random();
+        assert_eq!(heard(&mut topics, &mut gossip, peer_of(&friend).expect("a name"), friend), 0, "it listens to its own");
+        assert_eq!(heard(&mut topics, &mut gossip, writer, stranger), 0, "nobody relays to strangers");
+        assert_eq!(heard(&mut topics, &mut gossip, writer, friend), 1);
+        assert_eq!(heard(&mut topics, &mut gossip, PeerId::random(), friend), 1, "once");
+    }
+}
