@@ -134,7 +134,7 @@ async fn deploy(dir: &Path) -> Cid {
     let function = Function {
         engine: WASM_FAN.into(),
         code: content.add_bytes(code).expect("stored"),
-        entries: vec![Entry { name: "map".into(), params, variadic: false, result: "json".into() }],
+        entries: vec![Entry { name: "map".into(), params, result: "json".into(), ..Entry::default() }],
         determinism: Determinism::Pure,
         limits: Limits::default(),
         args: Vec::new(),

@@ -42,8 +42,16 @@ pub fn function() -> Function {
         engine: WASM_COMMAND.into(),
         code: cid("code"),
         entries: vec![
-            Entry { name: "map".into(), params: vec![param("text", "text")], variadic: false, result: "json".into() },
-            Entry { name: "reduce".into(), params: vec![param("counts", "json")], variadic: true, result: "json".into() },
+            Entry { name: "map".into(), params: vec![param("text", "text")], result: "json".into(), ..Entry::default() },
+            Entry {
+                name: "reduce".into(),
+                params: vec![param("counts", "json")],
+                variadic: true,
+                result: "json".into(),
+                export: "_start".into(),
+                args: vec!["reduce".into()],
+                joined: true,
+            },
         ],
         determinism: Determinism::Seeded,
         limits: Limits { memory: 1 << 20, timeout_ms: 5000, output: 4096, fuel: Some(1_000_000) },
@@ -62,6 +70,7 @@ pub fn function() -> Function {
 /// A manifest with nothing in it that can be left out.
 pub fn small_function() -> Function {
     Function {
+        entries: function().entries.into_iter().take(1).collect(),
         determinism: Determinism::Pure,
         limits: Limits::default(),
         args: Vec::new(),

@@ -128,7 +128,13 @@ fn advert(iss: NodeId, epoch: u64, roles: Vec<Role>, slots: u32) -> Verified<Adv
 
 fn function(memory: u64) -> Function {
     let params = |n| (0..n).map(|i| Param { name: format!("p{i}"), kind: "bytes".into() }).collect();
-    let entry = |name: &str, n, variadic| Entry { name: name.into(), params: params(n), variadic, result: "bytes".into() };
+    let entry = |name: &str, n, variadic| Entry {
+        name: name.into(),
+        params: params(n),
+        variadic,
+        result: "bytes".into(),
+        ..Entry::default()
+    };
     Function {
         engine: "wasm".into(),
         code: cid_of(RAW, b"code"),
