@@ -158,7 +158,8 @@ impl Heard {
 /// Who is connected, shared by the behaviour and the senders.
 struct Routes {
     max_frame: usize,
-    /// The first line of a peer is the one in use.
+    /// The last line of a peer is the one in use: a peer that began again is reached by its new connection, though the old one may seem
+    /// to stand for seconds.
     peers: Mutex<HashMap<PeerId, Vec<Line>>>,
     /// Peers to disconnect: at most as many as are connected.
     closing: Mutex<HashSet<PeerId>>,
@@ -211,7 +212,7 @@ impl Sender {
             return Err(SendError::TooLarge);
         }
         let peers = self.0.peers.lock();
-        let line = peers.get(peer).and_then(|lines| lines.first()).ok_or(SendError::NotConnected)?;
+        let line = peers.get(peer).and_then(|lines| lines.last()).ok_or(SendError::NotConnected)?;
         Ok((line.queue.clone(), line.room.clone()))
     }
 }
