@@ -317,7 +317,8 @@ impl Driver {
         match request {
             ContentRequest::Stats { answer } => {
                 let stats = self.0.content.stats();
-                let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
+                let exchange::Stats { blocks_in, blocks_out, bytes_in, bytes_out, refused, .. } = stats;
+                let _ = answer.send(Ok(Moved { blocks_in, blocks_out, bytes_in, bytes_out, refused }));
             }
             ContentRequest::Providers { cid, answer } => {
                 let _ = answer.send(self.providers(cid).await);
