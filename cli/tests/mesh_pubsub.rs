@@ -67,6 +67,27 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
 }
 
 #[test]
+fn a_function_that_lies_only_with_an_executor_beyond_streams_is_called_by_its_cid() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    // Its code is its own: the node between, which could be asked by a stream, has neither manifest nor code.
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&executor.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    let call = ["call", &function, "--entry", "map", "--arg", "far and away", "-o", "json"];
+    let answer = world.command(&client.dir, &call).json();
+    assert_eq!(answer["executor"], executor.id(), "{answer}");
+    let result = world.command(&client.dir, &["cat", answer["result"].as_str().expect("a CID")]).ok();
+    assert_eq!(result, r#"{"and":1,"away":1,"far":1}"#);
+    // The manifest is content here now; of the code, which is far larger than a letter, nothing came.
+    let abi = world.command(&client.dir, &["abi", &function, "-o", "json"]).json();
+    assert_eq!(abi["engine"], "wasm-fan", "{abi}");
+    let stat = world.command(&client.dir, &["repo", "stat", "-o", "json"]).json();
+    assert!(stat["bytes"].as_u64() < Some(4096), "{stat}");
+    assert_eq!(between.metric("envelopes_received_total"), 0);
+}
+
+#[test]
 fn net_stat_tells_by_which_topics_and_connections_a_call_went() {
     let world = World::new();
     let [client, between, executor] = apart(&world);

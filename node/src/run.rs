@@ -277,6 +277,7 @@ impl Drivers {
             | Output::Announce { .. }
             | Output::Dial { .. } => self.swarm.push(output),
             Output::Load { .. }
+            | Output::Learn { .. }
             | Output::Fetch { .. }
             | Output::List { .. }
             | Output::Have { .. }
