@@ -2,6 +2,7 @@
 
 mod care;
 mod members;
+mod net;
 mod pin;
 mod routing;
 mod seen;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 
 pub use care::Completions;
 pub use members::Members;
+pub use net::Net;
 pub use pin::Pin;
 pub use routing::{Provide, Providers, Reach};
 pub use seen::{LogFormat, Logs, Trace};
@@ -112,6 +114,9 @@ pub enum Command {
     Members(Members),
     /// Show this node's identity and addresses.
     Id(Show),
+    /// Look at this node's traffic.
+    #[command(subcommand)]
+    Net(Net),
     /// Show the signed receipt of a task or a result, keep it as a file, or verify such a file.
     Receipt(Receipt),
     /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.

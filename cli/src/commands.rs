@@ -7,6 +7,7 @@ mod deploy;
 mod doctor;
 mod get;
 mod mesh;
+mod net;
 mod pin;
 mod place;
 mod receipt;
@@ -69,6 +70,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(args) => mesh::members(&client, &args),
         Command::Id(show) => mesh::id(&client, show.output),
+        Command::Net(command) => net::net(&client, &command),
         Command::Top(show) => top::top(&client, show.output),
         Command::Up(_)
         | Command::Node(_)

@@ -32,6 +32,7 @@ pub mod channel;
 pub mod memo;
 mod search;
 mod inquiry;
+mod manifest;
 pub mod view;
 pub mod store;
 mod call;

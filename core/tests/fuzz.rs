@@ -237,7 +237,7 @@ impl Chaos {
 
     fn message(&mut self) -> Message {
         let lease = self.number();
-        match self.rng.u8(0..17) {
+        match self.rng.u8(0..19) {
             0 | 1 => {
                 let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
                 let [memo, keep, inline] = [(); 3].map(|()| self.rng.bool());
@@ -268,6 +268,8 @@ impl Chaos {
             13 => Message::Recall { query: lease, keys: self.cids() },
             14 => Message::Inquire { query: lease, question: self.question() },
             15 => Message::Inform { query: lease, reply: self.reply() },
+            16 => Message::Get { query: lease, cid: self.cid() },
+            17 => Message::Got { query: lease, block: self.rng.bool().then(|| ByteBuf::from(self.bits())) },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
         }
     }
@@ -424,6 +426,7 @@ impl Chaos {
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
             | Output::Read { ticket, .. }
+            | Output::Learn { ticket, .. }
             | Output::Recall { ticket, .. }
             | Output::Persist { ticket: Some(ticket), .. }
             | Output::Identify { ticket, .. }
@@ -433,7 +436,9 @@ impl Chaos {
                 Message::Claim { lease, .. } => self.numbers.push(*lease),
                 Message::Holds { query, .. } => self.numbers.push(*query),
                 Message::Hold { batch, .. } => self.numbers.push(*batch),
-                Message::Recall { query, .. } | Message::Inquire { query, .. } => self.numbers.push(*query),
+                Message::Recall { query, .. } | Message::Inquire { query, .. } | Message::Get { query, .. } => {
+                    self.numbers.push(*query)
+                }
                 _ => {}
             },
             _ => {}

@@ -10,6 +10,7 @@ mod gateway;
 mod jobs;
 mod logs;
 mod metrics;
+mod net;
 mod pins;
 mod receipts;
 mod repo;
@@ -76,6 +77,7 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/id", get(status::id))
         .route("/v1/members", get(status::members))
+        .route("/v1/net", get(net::stat))
         .route("/v1/events", get(events::events))
         .route("/v1/executors", get(executors::executors))
         .route("/v1/call", post(calls::call))

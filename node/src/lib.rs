@@ -13,6 +13,7 @@ mod finder;
 mod frames;
 mod journal;
 mod keys;
+mod net;
 mod ports;
 mod receipts;
 mod recorder;

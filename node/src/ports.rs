@@ -23,6 +23,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
 use crate::finder::Provider;
+use crate::net::Net;
 use crate::telemetry::Telemetry;
 
 /// Where an answer goes.
@@ -94,13 +95,19 @@ pub(crate) trait Needs: Send + Sync {
     fn each(&self, spare: &mut dyn FnMut(gc::Spare) -> Result<(), gc::GcError>) -> Result<(), gc::GcError>;
 }
 
-/// Bytes of blocks that went over the network since the node began.
+/// Blocks that went over the network since the node began, and their bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moved {
     /// From peers.
     pub blocks_in: u64,
     /// To peers.
     pub blocks_out: u64,
+    /// Bytes from peers.
+    pub bytes_in: u64,
+    /// Bytes to peers.
+    pub bytes_out: u64,
+    /// Blocks that nobody asked for, and messages that broke the protocol.
+    pub refused: u64,
 }
 
 /// Where bytes go, in order. Whoever stops reading ends it.
@@ -407,6 +414,8 @@ pub(crate) struct ApiPorts {
     pub telemetry: Telemetry,
     /// What the DHT is told.
     pub announcements: Announcements,
+    /// What goes over the network.
+    pub net: Net,
 }
 
 /// What the drivers count, for `/metrics`.
@@ -418,6 +427,10 @@ pub(crate) struct Counters {
     pub messages_out: AtomicU64,
     /// Messages from peers.
     pub messages_in: AtomicU64,
+    /// Bytes of messages sent to peers.
+    pub message_bytes_out: AtomicU64,
+    /// Bytes of messages from peers.
+    pub message_bytes_in: AtomicU64,
     /// Messages that were dropped because a peer's queue was full or it was gone.
     pub messages_dropped: AtomicU64,
     /// Envelopes published.
@@ -428,8 +441,6 @@ pub(crate) struct Counters {
     pub envelopes_dropped: AtomicU64,
     /// Envelopes refused: forged, altered, expired, sealed by somebody else.
     pub envelopes_refused: AtomicU64,
-    /// Gossip that was not passed on: malformed, for another topic, or replayed.
-    pub gossip_refused: AtomicU64,
     /// Streams refused: forged, truncated, oversized.
     pub refused: AtomicU64,
     /// Runs of guests that ended.
@@ -444,6 +455,11 @@ impl Counters {
     /// Counts one.
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts so many.
+    pub fn add(counter: &AtomicU64, many: usize) {
+        counter.fetch_add(many as u64, Ordering::Relaxed);
     }
 
     /// Reads a counter.

@@ -93,9 +93,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let begin = Instant::now();
     let (lock, epoch) = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
-    let counters = Arc::new(Counters::default());
+    let (counters, requests) = (Arc::new(Counters::default()), Requests::default());
     let telemetry = observe(&config, &keys, begin)?;
-    let requests = Requests::default();
     let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
@@ -122,7 +121,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
     let outbox = swarm.outbox();
-    let peers = swarm.run(swarm_rx, finds, work.clone(), done.clone());
+    let (peers, net) = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
     receipts.run(receipts_rx, done.clone());
@@ -137,6 +136,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         counters: counters.clone(),
         telemetry: telemetry.clone(),
         announcements,
+        net,
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
@@ -277,6 +277,7 @@ impl Drivers {
             | Output::Announce { .. }
             | Output::Dial { .. } => self.swarm.push(output),
             Output::Load { .. }
+            | Output::Learn { .. }
             | Output::Fetch { .. }
             | Output::List { .. }
             | Output::Have { .. }

@@ -69,6 +69,19 @@ fn every_law_holds_under_a_fresh_seed() {
     }
 }
 
+/// `TIMEROSE_TASKS` says how many calls of nodes that hear their answers, about; `make soak` asks for ten thousand.
+#[test]
+fn each_call_over_pubsub_ends_once_and_truly_though_letters_get_lost_and_come_twice_and_peers_are_silent() {
+    let mut scenario = load("gossip.toml");
+    let asked = std::env::var("TIMEROSE_TASKS").ok().and_then(|text| text.parse().ok());
+    scenario.calls = asked.map_or(scenario.calls, |calls: u64| calls * 10 / 8);
+    scenario.safety_ms = scenario.safety_ms.max((scenario.calls + 250) * scenario.call_every_ms);
+    let report = play(&scenario, 1);
+    // The laws judged every answer: those who hear have each its one true result. The deaf ask two in ten, in vain.
+    let all = scenario.calls + scenario.last_calls;
+    assert!(report.settled == all && report.ok > scenario.calls * 3 / 4, "{report:?}");
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let scenario = load("crashes.toml");

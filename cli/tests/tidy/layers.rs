@@ -25,6 +25,7 @@ const NODE_SHARED: &[&str] = &[
     "finder",    // the handle by which the DHT is asked
     "frames",    // frames in files that are appended to: what the journal and the recorder write
     "keys",      // its key, and what it checks with those of others
+    "net",       // the handle by which the API asks what goes over the network
     "ports",     // the narrow handles that the loop gives to drivers
     "shown",     // what is shown of a receipt
     "telemetry", // what was seen: a handle that whoever sees something is given

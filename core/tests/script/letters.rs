@@ -52,6 +52,9 @@ impl Player {
     pub(super) fn parcel(&self, output: Output) -> String {
         match output {
             Output::Read { ticket, cid } => format!("read {} for {}", self.called(&cid), told(&ticket)),
+            Output::Learn { ticket, function, block } => {
+                format!("learn {} for {}{}", self.called(&function), told(&ticket), along(Some(&block)))
+            }
             Output::Unpack { from, lease, done, body } => {
                 format!("unpack outcome {lease} {} of {}{}", self.called(&done.result), name(&from), along(Some(&body)))
             }
