@@ -22,6 +22,7 @@ use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
+use crate::delegates::Delegates;
 use crate::finder::Provider;
 use crate::telemetry::Telemetry;
 
@@ -407,6 +408,8 @@ pub(crate) struct ApiPorts {
     pub telemetry: Telemetry,
     /// What the DHT is told.
     pub announcements: Announcements,
+    /// Who may ask in this node's place.
+    pub delegates: Delegates,
 }
 
 /// What the drivers count, for `/metrics`.
