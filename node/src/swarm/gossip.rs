@@ -2,8 +2,8 @@
 //!
 //! A node listens to its own two topics, to the members topic, and to those of the nodes that it writes to and is not
 //! connected with. The last tells others that somebody wants to reach a node through them: a member listens to a trusted
-//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. To those of a key that it
-//! lets ask in its place it listens with them: such a key has no other way to be reached. What is passed on is
+//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. A key
+//! that it lets ask in its place is reached through this node alone, which listens to that key's topics when anybody does. What is passed on is
 //! at least an envelope or an advert, for its topic, good, of bounded size and new; peers that pass on anything else lose
 //! their standing.
 

@@ -1,7 +1,7 @@
 // Calls by PubSub from the page itself: its node relays and is not asked to call.
 import type { Page } from 'playwright-core';
 import { expect, test } from 'vitest';
-import { faults, picture, useBrowser, visit, visiting } from './browser';
+import { allowPage, faults, picture, useBrowser, visit, visiting } from './browser';
 import { PATIENCE, chooseLong, running, withNodes } from './nodes';
 
 useBrowser();
@@ -17,13 +17,6 @@ function watch(page: Page): { calls: string[]; sockets: string[] } {
   });
   page.on('websocket', (socket) => sockets.push(socket.url()));
   return { calls, sockets };
-}
-
-/** Chooses the way from the page itself, and gives the leave for it. */
-async function choosePage(page: Page): Promise<void> {
-  await page.getByLabel('Messages to the executor').selectOption('page');
-  await page.getByRole('button', { name: leave }).click();
-  await page.getByText("It may have functions run in this node's place").waitFor();
 }
 
 async function chooseText(page: Page, text: string): Promise<void> {
@@ -74,18 +67,6 @@ test('the page runs a function by PubSub, after one click of leave, and its node
     expect(calls).toEqual(['/v1/delegations', '/v1/delegations']);
   }));
 
-test('the choice of the way fits a narrow window', () =>
-  visiting(
-    '',
-    async (page) => {
-      await page.getByLabel('Messages to the executor').selectOption('page');
-      await page.getByRole('button', { name: leave }).waitFor();
-      expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(400);
-      expect(await faults(page)).toEqual([]);
-    },
-    { viewport: { width: 400, height: 800 }, colorScheme: 'dark' },
-  ));
-
 test(
   'the executor is killed in the midst of a run, and the page asks the next one',
   () =>
@@ -93,7 +74,7 @@ test(
       const { page, wrong, end } = await visit('', {}, first.base);
       const { calls } = watch(page);
       await chooseLong(page, 'carried on');
-      await choosePage(page);
+      await allowPage(page);
       await page.getByRole('button', { name: 'Run', exact: true }).click();
       const runner = await running(nodes);
       expect(runner).not.toBe(first);

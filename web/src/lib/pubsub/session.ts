@@ -87,8 +87,10 @@ async function executorsOf({ fn, entry, args }: Pick<Request, 'fn' | 'entry' | '
     if (entry) query.set('entry', entry);
     for (const arg of args) if ('cid' in arg) query.append('arg', arg.cid);
   }
-  const ranked = get<{ executors: { node: string; open: boolean }[] }>(`/v1/executors?${query}`);
-  const [{ executors }, members] = await Promise.all([ranked, get<(Member & { epoch: number })[]>('/v1/members')]);
+  const ranked = get<{ executors: { node: string; channel: string | null; open: boolean }[] }>(`/v1/executors?${query}`);
+  const [said, members] = await Promise.all([ranked, get<(Member & { epoch: number })[]>('/v1/members')]);
+  // The node passes on what is written to this page, and nobody else does: others cannot answer.
+  const executors = said.executors.filter((one) => one.channel === 'stream');
   const lives = new Map(members.map((member) => [member.id, member.epoch]));
   // Those that are full come last, and say when they are not.
   const order = [...executors.filter((one) => one.open), ...executors.filter((one) => !one.open)];
