@@ -233,7 +233,7 @@ impl Channel {
             self.make_room_for_a_stranger(&from, trusted);
         }
         self.lives(from, opened.epoch());
-        let Letter { acks, message } = opened.into_letter();
+        let Letter { acks, message, .. } = opened.into_letter();
         self.acknowledged(now, from, &acks, out);
         let Some(peer) = self.peers.get_mut(&from) else { return Ok(None) };
         (peer.heard, peer.silent, peer.unanswered) = (now, false, None);
@@ -289,7 +289,7 @@ impl Channel {
         let lane = self.peers.get(&to).and_then(|peer| peer.owed_lane).unwrap_or(Lane::Replies);
         let acks = self.take_owed(to);
         let Some(peer) = self.peers.get(&to).filter(|_| !acks.is_empty()) else { return };
-        let letter = Letter { acks, message: None };
+        let letter = Letter { acks, message: None, delegation: None };
         out.push(Output::Post(Post { to, lane, epoch: self.epoch, life: peer.life, seq: 0, letter }));
     }
 
@@ -326,7 +326,7 @@ impl Channel {
         self.timers.set(seq, now + sent.pause);
         sent.pause = (sent.pause * 2).min(PAUSE_MAX);
         let lane = if sent.message.is_answer() { Lane::Replies } else { Lane::Tasks };
-        let letter = Letter { acks, message: Some(sent.message.clone()) };
+        let letter = Letter { acks, message: Some(sent.message.clone()), delegation: None };
         out.push(Output::Post(Post { to, lane, epoch: self.epoch, life, seq, letter }));
     }
 

@@ -17,6 +17,7 @@ mod recorded;
 pub mod task;
 pub mod proof;
 pub mod capability;
+pub mod delegation;
 pub mod job;
 pub mod promise;
 pub mod span;

@@ -389,7 +389,10 @@ impl Node {
     /// A letter came: what it says is as good as what comes on a stream.
     fn posted(&mut self, now: Now, opened: Opened, out: &mut Vec<Output>) {
         let (clock, from, members) = (now.monotonic_us, opened.from(), &mut self.members);
-        let message = self.channel.heard(clock, opened, |id| members.trusts(id), out);
+        if let Some(delegation) = opened.delegation().filter(|delegation| members.trusts(&delegation.iss)) {
+            members.guests.admit(now, from, delegation);
+        }
+        let message = self.channel.heard(clock, opened, |id| members.serves(id, clock), out);
         if message != Err(Refusal::OtherLife) && message != Err(Refusal::OldLife) {
             members.spoke(clock, &from);
         }

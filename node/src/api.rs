@@ -2,6 +2,7 @@
 
 mod calls;
 mod content;
+mod delegations;
 mod deploy;
 mod error;
 mod events;
@@ -62,7 +63,7 @@ pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> 
     let bodies_kib = Arc::new(Semaphore::new(BODIES_MAX / 1024));
     let router = router(Api { client, ports, events: events::Events::new(), bodies_kib });
     tokio::spawn(async move {
-        if let Err(why) = axum::serve(listener, router).await {
+        if let Err(why) = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await {
             tracing::error!(%why, "the API ended");
         }
     });
@@ -87,6 +88,7 @@ fn router(api: Api) -> Router {
         .route("/v1/work", get(work::list))
         .route("/v1/work/{handle}", get(work::get))
         .route("/v1/work/{handle}/cancel", post(work::cancel))
+        .route("/v1/delegations", post(delegations::delegate))
         .route("/v1/deploy", post(deploy::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
         .route("/v1/receipt/{cid}", get(receipts::receipt))

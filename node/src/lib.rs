@@ -8,6 +8,7 @@ mod api;
 mod client;
 mod config;
 mod content;
+mod delegates;
 mod engine;
 mod finder;
 mod frames;

@@ -22,6 +22,7 @@ use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
+use crate::delegates::Delegates;
 use crate::finder::Provider;
 use crate::net::Net;
 use crate::telemetry::Telemetry;
@@ -416,6 +417,8 @@ pub(crate) struct ApiPorts {
     pub announcements: Announcements,
     /// What goes over the network.
     pub net: Net,
+    /// Who may ask in this node's place.
+    pub delegates: Delegates,
 }
 
 /// What the drivers count, for `/metrics`.

@@ -111,16 +111,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (node, recorder) = decider(&config, keys.id(), epoch, engines.names())?;
     let (view, view_rx) = watch::channel(node.view());
 
-    let (to_swarm, swarm_rx) = queue();
-    let (to_content, content_rx) = queue();
-    let (to_receipts, receipts_rx) = queue();
-    let (to_promises, promises_rx) = queue();
-    let (to_signer, signer_rx) = queue();
-    let (to_telemetry, telemetry_rx) = queue();
+    let [(to_swarm, swarm_rx), (to_content, content_rx), (to_receipts, receipts_rx)] = [queue(), queue(), queue()];
+    let [(to_promises, promises_rx), (to_signer, signer_rx), (to_telemetry, telemetry_rx)] = [queue(), queue(), queue()];
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
-    let outbox = swarm.outbox();
+    let (outbox, delegates) = (swarm.outbox(), swarm.delegates());
     let (peers, net) = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
@@ -137,6 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         telemetry: telemetry.clone(),
         announcements,
         net,
+        delegates,
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
 

@@ -23,6 +23,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::announce::Announcements;
 use crate::config::{Config, Reach, StartError};
+use crate::delegates::Delegates;
 use crate::finder::Find;
 use crate::keys::{Keys, node_of, peer_of};
 use crate::net::{Ask, Net, TopicKind};
@@ -88,6 +89,7 @@ pub(crate) struct Driver {
     counters: Arc<Counters>,
     keys: Keys,
     topics: Topics,
+    delegates: Delegates,
     routing: Routing,
     relays: Relays,
     reach: Reach,
@@ -121,17 +123,23 @@ impl Driver {
                 relays.insert(parsed, Some(listener));
             }
         }
-        let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
+        let delegates = Delegates::new(keys.clone());
+        let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone(), delegates.clone());
         let routing = Routing::new(announcements, config.reach.public);
         let outbox = Outbox { sender, counters: counters.clone() };
         let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
         let (keys, reach) = (keys.clone(), config.reach);
-        Ok(Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens })
+        Ok(Driver { swarm, outbox, events, counters, keys, topics, delegates, routing, relays, reach, faults, listens })
     }
 
     /// The way to connected peers.
     pub fn outbox(&self) -> Outbox {
         self.outbox.clone()
+    }
+
+    /// Who may ask in this node's place.
+    pub fn delegates(&self) -> Delegates {
+        self.delegates.clone()
     }
 
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
@@ -144,7 +152,7 @@ impl Driver {
         work: WorkSender,
         own: mpsc::Sender<Input>,
     ) -> (mpsc::Receiver<frames::Event<Heard>>, Net) {
-        let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens } = self;
+        let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens, .. } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
         let (net, asks) = Net::new();
         let (addrs, traffic, somebody) = Default::default();

@@ -74,7 +74,7 @@ impl World<'_> {
             return;
         }
         let input = match news {
-            News::Letter(post) => Input::Posted(Opened::assume(id(from), post)),
+            News::Letter(post) => Input::Posted(Opened::assume(id(from), post, None)),
             News::Advert(sealed) => match open(&sealed, |_, _, _| true) {
                 Ok(advert) => Input::Heard { advert },
                 Err(_) => return,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cid::Cid;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::delegation::Delegation;
 use timerose_core::envelope::{Envelope, Lane, Letter, Post};
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
@@ -118,6 +119,11 @@ pub fn session(iss: NodeId) -> Session {
     Session::new(iss, node(2), NOW, vec![7; 12])
 }
 
+/// What lets `holder` run functions in the place of `iss`.
+pub fn delegation(iss: NodeId, holder: NodeId) -> Delegation {
+    Delegation::new(iss, holder, NOW, vec![7; 12])
+}
+
 /// What `iss` says of itself.
 pub fn advert(iss: NodeId) -> Advert {
     Advert {
@@ -135,7 +141,7 @@ pub fn advert(iss: NodeId) -> Advert {
 
 /// A letter with everything in it.
 pub fn letter() -> Letter {
-    Letter { acks: vec![7, 1 << 33], message: Some(Message::Renew { lease: 1 << 40 }) }
+    Letter { acks: vec![7, 1 << 33], message: Some(Message::Renew { lease: 1 << 40 }), delegation: None }
 }
 
 /// An envelope of `iss` for node 2. Its body is no seal: the place where it stands is what this is about.

@@ -299,6 +299,7 @@ impl Player {
             ["audience"] => Input::Audience,
             ["leave"] => Input::Leave,
             ["letter", ref words @ ..] => self.letter(words),
+            ["lent", ref words @ ..] => self.lent(words),
             ["submit" | "job", ..] => self.work_input(words),
             ["where", ref words @ ..] => self.asked_where(words),
             ["inquire", request, ref words @ ..] => Input::Inquire { request: number(request), question: self.question(words) },

@@ -2,7 +2,8 @@
 //!
 //! A node listens to its own two topics, to the members topic, and to those of the nodes that it writes to and is not
 //! connected with. The last tells others that somebody wants to reach a node through them: a member listens to a trusted
-//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. What is passed on is
+//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. A key that it lets ask
+//! in its place is reached through this node alone, which listens to that key's topics when anybody does. What is passed on is
 //! at least an envelope or an advert, for its topic, good, of bounded size and new, and within the pace of whoever brings
 //! it; peers that bring anything else lose their standing.
 
@@ -21,6 +22,7 @@ use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::record::Verified;
 
 use super::limits::Limits;
+use crate::delegates::Delegates;
 use crate::keys::{node_of, open_verified, peer_of, wall_clock};
 use crate::net::TopicKind;
 
@@ -167,6 +169,7 @@ pub(crate) enum Said {
 pub(crate) struct Topics {
     me: NodeId,
     trust: BTreeSet<NodeId>,
+    delegates: Delegates,
     connected: BTreeSet<PeerId>,
     /// The topics of trusted nodes that others want to reach, and when an envelope last came there.
     relayed: BTreeMap<String, Instant>,
@@ -179,12 +182,12 @@ pub(crate) struct Topics {
 
 impl Topics {
     /// Joins the topics that are a node's own.
-    pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>) -> Topics {
+    pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>, delegates: Delegates) -> Topics {
         for topic in [MEMBERS.to_string(), Lane::Tasks.topic(&me), Lane::Replies.topic(&me)] {
             subscribe(gossip, &topic);
         }
         let (connected, relayed, written, seen, owing) = Default::default();
-        Topics { me, trust, connected, relayed, written, seen, limits: Limits::new(Instant::now()), owing }
+        Topics { me, trust, delegates, connected, relayed, written, seen, limits: Limits::new(Instant::now()), owing }
     }
 
     /// Publishes this node's advert. False if nobody has room for it; nothing where nobody is there to hear it.
@@ -242,7 +245,8 @@ impl Topics {
     pub fn listens(&mut self, gossip: &mut Gossip, peer: PeerId, topic: &TopicHash) -> bool {
         let topic = topic.as_str();
         let Some((node, _)) = node_of_topic(topic) else { return topic == MEMBERS };
-        let wanted = node != self.me && self.trust.contains(&node) && peer_of(&node) != Some(peer);
+        let trusted = self.trust.contains(&node) && peer_of(&node) != Some(peer);
+        let wanted = node != self.me && (trusted || self.delegates.has(&node));
         if wanted && !self.relayed.contains_key(topic) && self.relayed.len() < RELAYED_MAX {
             self.relayed.insert(topic.to_string(), Instant::now());
             subscribe(gossip, topic);
@@ -354,12 +358,14 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libp2p::identity::ed25519;
 
     #[test]
     fn one_peer_that_writes_to_a_trusted_node_makes_those_between_listen() {
         let mut gossip = behaviour(&Keypair::generate_ed25519()).expect("made");
-        let (me, friend, stranger) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]));
-        let mut topics = Topics::join(&mut gossip, me, [friend].into());
+        let (me, friend, stranger, page) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]), NodeId([4; 32]));
+        let delegates = Delegates::new(ed25519::Keypair::generate().into());
+        let mut topics = Topics::join(&mut gossip, me, [friend].into(), delegates.clone());
         let own = gossip.topics().count();
         let heard = |topics: &mut Topics, gossip: &mut Gossip, peer, node| {
             topics.listens(gossip, peer, &TopicHash::from_raw(Lane::Tasks.topic(&node)));
@@ -370,5 +376,9 @@ mod tests {
         assert_eq!(heard(&mut topics, &mut gossip, writer, stranger), 0, "nobody relays to strangers");
         assert_eq!(heard(&mut topics, &mut gossip, writer, friend), 1);
         assert_eq!(heard(&mut topics, &mut gossip, PeerId::random(), friend), 1, "once");
+        let itself = peer_of(&page).expect("a name");
+        assert_eq!(heard(&mut topics, &mut gossip, itself, page), 1, "nobody let it");
+        delegates.delegate(page);
+        assert_eq!(heard(&mut topics, &mut gossip, itself, page), 2, "its node alone can reach it");
     }
 }
