@@ -78,6 +78,21 @@ impl Peer {
         self.tell(&told)["cid"].as_str().expect("a CID").to_string()
     }
 
+    /// Has a Helia give so many blocks as they are, and of others none (`staller`) or false bytes (`liar`).
+    pub fn turn(&mut self, character: &str, after: u32) {
+        self.tell(&json!({"do": "turn", "character": character, "after": after}));
+    }
+
+    /// How many blocks that Helia did not give as they are.
+    pub fn wronged(&mut self) -> u64 {
+        self.tell(&json!({"do": "wronged"}))["blocks"].as_u64().expect("a number")
+    }
+
+    /// Stops its process, or lets it go on (`STOP`, `CONT`).
+    pub fn signal(&self, name: &str) {
+        super::world::signal(&self.child, name);
+    }
+
     pub fn subscribe(&mut self, topic: &str) {
         self.tell(&json!({"do": "subscribe", "topic": topic}));
     }
