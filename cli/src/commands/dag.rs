@@ -23,7 +23,7 @@ pub fn dag(client: &Client, command: &Dag) -> Result<(), CliError> {
 }
 
 fn export(client: &Client, args: &DagExport) -> Result<(), CliError> {
-    let mut reader = client.read(&format!("/v1/dag/export/{}", args.cid))?;
+    let mut reader = client.read(&format!("/v1/dag/export/{}?car-version={}", args.cid, args.car_version))?;
     let Some(to) = &args.to else {
         let mut stdout = std::io::stdout().lock();
         copy(&mut reader, &mut stdout)?;
