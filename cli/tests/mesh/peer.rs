@@ -33,6 +33,13 @@ impl Peer {
         Peer::start(Command::new(peers.join("node_modules/.bin/node")).arg(peers.join("helia.mjs")))
     }
 
+    /// A client of the gateway at that address, which checks all that it gets.
+    pub fn trustless(api: &str) -> Peer {
+        let peers = peers();
+        let mut node = Command::new(peers.join("node_modules/.bin/node"));
+        Peer::start(node.arg(peers.join("trustless.mjs")).arg(format!("http://{api}")))
+    }
+
     /// With its repository in that folder, and its log beside it.
     pub fn kubo(folder: &Path) -> Peer {
         let peers = peers();
