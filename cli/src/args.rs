@@ -1,6 +1,7 @@
 //! The arguments. Their doc comments are the manual.
 
 mod care;
+mod dag;
 mod members;
 mod net;
 mod pin;
@@ -11,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub use care::Completions;
+pub use dag::{Dag, DagExport, DagImport};
 pub use members::Members;
 pub use net::Net;
 pub use pin::Pin;
@@ -506,39 +508,6 @@ pub enum Repo {
     Verify(Verify),
     /// Remove the blocks that no pin and no work needs.
     Gc(Gc),
-}
-
-/// `timerose dag`
-#[derive(Subcommand)]
-pub enum Dag {
-    /// Write a DAG as a CAR.
-    Export(DagExport),
-    /// Take in the blocks of CARs, of version 1 or 2; prints their roots.
-    Import(DagImport),
-}
-
-/// `timerose dag export`
-#[derive(clap::Args)]
-pub struct DagExport {
-    /// The root.
-    #[arg(value_name = "CID")]
-    pub cid: String,
-    /// Where to; must not exist. By default stdout.
-    #[arg(short = 'o', long = "to", value_name = "FILE.car")]
-    pub to: Option<PathBuf>,
-}
-
-/// `timerose dag import`
-#[derive(clap::Args)]
-pub struct DagImport {
-    #[command(flatten)]
-    pub show: Show,
-    /// The archives; `-` is stdin.
-    #[arg(value_name = "FILE.car", required = true)]
-    pub files: Vec<PathBuf>,
-    /// Pin the roots.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
-    pub pin_roots: bool,
 }
 
 /// `timerose repo gc`

@@ -1,5 +1,6 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
+mod archive;
 mod import;
 mod pins;
 mod repo;
@@ -387,9 +388,9 @@ impl Driver {
                     let _ = failed.send(Err(failure)).await;
                 }
             }
-            ContentRequest::Car { root, path, scope, chunks } => {
+            ContentRequest::Car { root, path, how, chunks } => {
                 let failed = chunks.clone();
-                if let Err(failure) = self.export_car(root, path, scope, chunks).await {
+                if let Err(failure) = self.export_car(root, path, how, chunks).await {
                     let _ = failed.send(Err(failure)).await;
                 }
             }

@@ -23,7 +23,7 @@ pub fn dag(client: &Client, command: &Dag) -> Result<(), CliError> {
 }
 
 fn export(client: &Client, args: &DagExport) -> Result<(), CliError> {
-    let reader = client.read(&format!("/v1/dag/export/{}", args.cid))?;
+    let reader = client.read(&format!("/v1/dag/export/{}?car-version={}", args.cid, args.car_version))?;
     let Some(to) = &args.to else {
         let (mut reader, mut stdout) = (reader, std::io::stdout().lock());
         copy(&mut reader, &mut stdout)?;
