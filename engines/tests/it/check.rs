@@ -75,7 +75,7 @@ fn unfit_code_is_rejected_with_the_finding() {
         (command(cid), code(&foreign), "unknown import env.proc_exit"),
         (command(cid), code(&global), "unknown import wasi_snapshot_preview1.proc_exit"),
         (command(cid), code(FAN), "\"_start\""),
-        (function(WASM_COMMAND, cid, vec![entry("main", 0)]), code(COMMAND), "the only entry of a program is _start"),
+        (function(WASM_COMMAND, cid, vec![entry("main", 0)]), code(COMMAND), "a program exports _start alone"),
         (env, code(COMMAND), "environment variable"),
     ];
     for (function, code, wanted) in cases {
