@@ -1,6 +1,7 @@
 //! The arguments. Their doc comments are the manual.
 
 mod care;
+mod limits;
 mod members;
 mod pin;
 mod routing;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 pub use care::Completions;
+pub use limits::Limits;
 pub use members::Members;
 pub use pin::Pin;
 pub use routing::{Provide, Providers, Reach};
@@ -190,6 +192,8 @@ pub struct Node {
     pub trust: Vec<String>,
     #[command(flatten)]
     pub reach: Reach,
+    #[command(flatten)]
+    pub limits: Limits,
     /// Where its HTTP API listens. Whoever reaches it acts as this node.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub api: std::net::SocketAddr,

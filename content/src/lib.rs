@@ -5,7 +5,7 @@
 //! ```text
 //! lib → exchange → frames            lib → unixfs → block
 //!  │       └─────→ blockstore → block
-//!  └→ gc → pin → blockstore           lib → car → unixfs
+//!  └→ keeper → gc → pin → blockstore  lib → car → unixfs
 //! ```
 
 pub mod block;
@@ -15,6 +15,7 @@ pub mod exchange;
 pub mod frames;
 pub mod gc;
 mod guard;
+mod keeper;
 pub mod pin;
 mod proto;
 pub mod unixfs;
@@ -23,6 +24,7 @@ pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash,
 pub use blockstore::{Blockstore, StageFull, StoreError};
 pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
 pub use guard::{Hold, Upload};
+pub use keeper::KeptRoots;
 pub use pin::Pin;
 pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, Resolved, Root, Shape};
 
@@ -133,7 +135,13 @@ impl Content {
         roots: &mut gc::Roots<'_>,
         tell: &mut gc::Tell<'_>,
     ) -> Result<gc::Report, gc::GcError> {
-        gc::collect(self, &self.dir, grace, roots, tell)
+        gc::collect(&self.store, &self.uses, &self.dir, grace, roots, tell)
+    }
+
+    /// Bounds the bytes that blocks may take, once: when use passes 90 % of it, garbage is collected, and puts that do not fit fail with
+    /// [`StoreError::OverMax`]. `roots` names what must stay beside pins; see [`gc`].
+    pub fn bound_storage(&self, max: u64, roots: Box<keeper::KeptRoots>) -> Result<(), StoreError> {
+        keeper::start(&self.store, self.uses.clone(), self.dir.clone(), max, roots)
     }
 
     /// Totals of the exchange since it started.

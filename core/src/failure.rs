@@ -70,10 +70,13 @@ pub enum Failure {
     },
     /// The caller took it back.
     Cancelled,
-    /// There is no room left on a node's disk.
+    /// There is no room left on a node's disk, or its blocks take as much as they may.
     StorageFull {
         /// The file or folder that could not be written.
         at: String,
+        /// The bytes that blocks may take, where that is what was reached.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u64>,
     },
     /// A node's copy of a block is damaged, and no peer has another.
     Corrupt {
@@ -137,6 +140,10 @@ impl Failure {
             Failure::DeadlineExceeded { .. } => "allow more with --timeout".into(),
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
             Failure::Cancelled => "call again".into(),
+            Failure::StorageFull { max: Some(_), .. } => {
+                "raise --storage-max, or remove pins that are not needed (timerose pin ls); what is young may go later, and nothing is lost"
+                    .into()
+            }
             Failure::StorageFull { .. } => {
                 "free space on that disk and try again; nothing that was stored is lost, and the node need not be restarted"
                     .into()
@@ -181,7 +188,10 @@ impl fmt::Display for Failure {
             Failure::DeadlineExceeded { stage } => write!(f, "the deadline passed while {stage}"),
             Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
             Failure::Cancelled => write!(f, "cancelled"),
-            Failure::StorageFull { at } => write!(f, "no space left on the disk of {at}"),
+            Failure::StorageFull { at, max: Some(max) } => {
+                write!(f, "the blocks in {at} have reached the {max} bytes that they may take")
+            }
+            Failure::StorageFull { at, max: None } => write!(f, "no space left on the disk of {at}"),
             Failure::Corrupt { cid, at } => write!(f, "{cid} is corrupt in {at}"),
             Failure::NodeFailed { what } => write!(f, "a node failed: {what}"),
             Failure::MayHaveRun { what } => write!(f, "the work may have run: {what}"),

@@ -14,11 +14,12 @@ use parking_lot::Mutex;
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
 use timerose_content::{
     Block, Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
 };
+use timerose_content::blockstore::StoreStat;
+use timerose_content::gc::Spare;
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -31,9 +32,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::config::StartError;
+use crate::config::{Config, StartError};
 use crate::finder::Routes;
-use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Kept, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -69,18 +70,25 @@ struct Inner {
 }
 
 impl Driver {
-    /// Opens the blocks of a data folder. Must be called inside a tokio runtime. `needs` says what others of this node need to be kept.
+    /// Opens the blocks of a data folder, within its bounds. Must be called inside a tokio runtime. `needs` says what others of this node need to
+    /// be kept.
     pub fn open(
-        dir: &Path,
+        config: &Config,
         me: NodeId,
         requests: Requests,
         functions: Manifests,
         needs: Vec<Arc<dyn Needs>>,
         routes: Routes,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
+        let dir = config.dir.as_path();
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let (content, behaviour) = Content::open(&path, &runtime).map_err(|e| StartError::of_store(dir, e))?;
+        if let Some(max) = config.limits.storage {
+            let kept = needs.clone();
+            let roots = move |spare: &mut dyn FnMut(Spare) -> _| kept.iter().try_for_each(|needs| needs.each(spare));
+            content.bound_storage(max, Box::new(roots)).map_err(|e| StartError::of_store(dir, e))?;
+        }
         let inner = Inner {
             content,
             runtime,
@@ -345,7 +353,11 @@ impl Driver {
             }
             ContentRequest::Stat { answer } => {
                 let content = self.0.content.clone();
-                let _ = answer.send(blocking(move || content.store().stat().map_err(|e| of_store(&e))).await);
+                let kept = move || {
+                    let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
+                    Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
+                };
+                let _ = answer.send(blocking(kept).await);
             }
             ContentRequest::Pin { pin, answer } => {
                 let _ = answer.send(self.pin(pin).await);
@@ -430,7 +442,8 @@ async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Failure> +
 
 fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::Full { path } => Failure::StorageFull { at: path.display().to_string() },
+        StoreError::Full { path } => Failure::StorageFull { at: path.display().to_string(), max: None },
+        StoreError::OverMax { path, max } => Failure::StorageFull { at: path.display().to_string(), max: Some(*max) },
         StoreError::Corrupt { cid, path } => Failure::Corrupt { cid: *cid, at: path.display().to_string() },
         other => Failure::NodeFailed { what: other.to_string() },
     }

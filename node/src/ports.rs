@@ -11,7 +11,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use timerose_content::blockstore::{Report, StoreStat};
+use timerose_content::blockstore::Report;
 use timerose_content::{Hold, Meta, Pin, Shape, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
@@ -55,7 +55,7 @@ pub(crate) enum ContentRequest {
     /// Keep a record.
     Put { block: Bytes, answer: Answer<Cid> },
     /// How much is kept.
-    Stat { answer: Answer<StoreStat> },
+    Stat { answer: Answer<Kept> },
     /// Read and hash every block, and mend what can be mended where that is asked for.
     Verify { repair: bool, news: mpsc::Sender<RepoNews> },
     /// Fetch what a pin is for, and pin it.
@@ -70,6 +70,17 @@ pub(crate) enum ContentRequest {
     Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
     /// What went over the network.
     Stats { answer: Answer<Moved> },
+}
+
+/// How much a node keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// How many bytes they may take, if that is bounded.
+    pub max: Option<u64>,
 }
 
 /// What is heard of a check of the store.

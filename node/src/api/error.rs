@@ -123,7 +123,7 @@ impl From<Failure> for ApiError {
             Failure::LimitExceeded { which, at } => json!({"which": which, "at": at}),
             Failure::DeadlineExceeded { stage } => json!({"stage": stage}),
             Failure::BadArgument { index, wanted, got } => json!({"index": index, "wanted": wanted, "got": got}),
-            Failure::StorageFull { at } => json!({"at": at}),
+            Failure::StorageFull { at, max } => json!({"at": at, "max": max}),
             Failure::Corrupt { cid, at } => json!({"cid": cid.to_string(), "at": at}),
             Failure::Cancelled | Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => json!({}),
         };
