@@ -167,7 +167,7 @@ impl Blockstore {
     pub fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
         let put = || self.begin_put(blocks.to_vec())?.wait();
         match put() {
-            Err(StoreError::OverMax { .. }) if self.0.disk.bound.make_room() => put()?,
+            Err(StoreError::OverMax { .. }) if self.make_room(blocks) => put()?,
             other => other?,
         }
         self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
@@ -205,6 +205,12 @@ impl Blockstore {
     /// A sink that stores a stream of blocks in good batches, overlapping the caller's work with the disk's.
     pub fn batch(&self) -> BatchWriter {
         BatchWriter::new(self.clone())
+    }
+
+    /// Has room made for blocks. `false`: it makes no sense to try again.
+    fn make_room(&self, blocks: &[Block]) -> bool {
+        let bytes: u64 = blocks.iter().map(|block| block.size() as u64).sum();
+        self.0.disk.bound.make_room(bytes + self.0.disk.fresh.bytes())
     }
 
     /// How many bytes blocks may take, if that is bounded.

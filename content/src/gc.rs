@@ -104,6 +104,8 @@ pub(crate) fn collect(
 ) -> Result<Report, GcError> {
     let grace = grace.min(MAX_GRACE);
     let sweeping = store.begin_sweep().ok_or(GcError::Running)?;
+    // What is being written was not noted as used, and is not written down as young yet. That it is written matters, not how it ends.
+    let _ = store.flush();
     let file = Temporary::new(dir.join("gc.redb"))?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(&file.0).map_err(|e| failed(&file.0, e))?;
     let write = database.begin_write().map_err(|e| failed(&file.0, e))?;

@@ -7,6 +7,7 @@ use crate::blockstore::{Blockstore, Bound, StoreError};
 use crate::gc::{self, GcError, Spare};
 use crate::guard::Uses;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// For how long what is young is spared, in the order in which it is tried.
@@ -18,19 +19,14 @@ const POLL: Duration = Duration::from_millis(100);
 pub type KeptRoots = dyn Fn(&mut dyn FnMut(Spare) -> Result<(), GcError>) -> Result<(), GcError> + Send;
 
 /// Bounds a store and starts its keeper, once.
-pub(crate) fn start(
-    store: &Blockstore,
-    uses: Uses,
-    dir: PathBuf,
-    max: u64,
-    roots: Box<KeptRoots>,
-) -> Result<(), StoreError> {
+pub(crate) fn start(store: &Blockstore, uses: Uses, dir: PathBuf, max: u64, roots: Box<KeptRoots>) -> Result<(), StoreError> {
     let (bound, weak) = (store.bound().clone(), store.weak());
     if !bound.set(max) {
         return Ok(());
     }
     let failed = |e: std::io::Error| StoreError::io("start the keeper of", store.path(), &e);
     let keep = move || {
+        let _closes = Closes(bound.clone());
         while bound.is_called() {
             let begun = Instant::now();
             let Some(store) = weak.get() else { return };
@@ -45,14 +41,25 @@ pub(crate) fn start(
     Ok(())
 }
 
+/// Lets nobody wait for a keeper that has ended, however it did.
+struct Closes(Arc<Bound>);
+
+impl Drop for Closes {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 fn make_room(store: &Blockstore, bound: &Bound, uses: &Uses, dir: &Path, roots: &KeptRoots) {
     for grace in GRACES {
         match collect(store, uses, dir, grace, roots) {
-            Ok(report) => tracing::info!(removed = report.removed, freed = report.freed, ?grace, "collected garbage to make room"),
+            Ok(report) => {
+                tracing::info!(removed = report.removed, freed = report.freed, ?grace, "collected garbage to make room")
+            }
             Err(GcError::Stopped) => return,
             Err(error) => return tracing::warn!(%error, "the store is nearly full, and garbage cannot be collected"),
         }
-        if !bound.is_high() {
+        if bound.has_room() {
             return;
         }
     }

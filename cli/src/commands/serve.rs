@@ -137,11 +137,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         record: args.record.clone(),
         telemetry: telemetry::read()?,
         reach: Reach { public: args.reach.public, relay: args.reach.relay },
-        limits: Limits {
-            storage: args.limits.storage_max,
-            up: args.limits.bandwidth_up,
-            down: args.limits.bandwidth_down,
-        },
+        limits: Limits { storage: args.limits.storage_max, up: args.limits.bandwidth_up, down: args.limits.bandwidth_down },
         faults: args.faults,
     })
 }

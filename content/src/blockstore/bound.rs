@@ -15,6 +15,8 @@ const REST_TIMES: u32 = 9;
 #[derive(Default)]
 struct Calls {
     called: bool,
+    /// Bytes that the largest put of those that wait needs.
+    needed: u64,
     /// Rounds that have ended.
     rounds: u64,
     /// No round begins before.
@@ -72,9 +74,13 @@ impl Bound {
         calls.called
     }
 
-    /// Has room made, and waits for it. `false`: it makes no sense to try again.
-    pub fn make_room(&self) -> bool {
+    /// Has room made for so many bytes, and waits for it. `false`: it makes no sense to try again.
+    pub fn make_room(&self, bytes: u64) -> bool {
         let mut calls = self.calls.lock();
+        if self.max().is_some_and(|max| bytes > max) {
+            return false;
+        }
+        calls.needed = calls.needed.max(bytes);
         if !self.call(&mut calls) {
             return false;
         }
@@ -94,10 +100,17 @@ impl Bound {
         calls.kept
     }
 
+    /// Whether there is room for whoever waits, and some more.
+    pub fn has_room(&self) -> bool {
+        let needed = self.calls.lock().needed;
+        !self.is_high() && self.left().is_none_or(|left| left >= needed)
+    }
+
     /// The keeper has done what it can, since a time.
     pub fn done(&self, begun: Instant) {
         let mut calls = self.calls.lock();
         calls.called = false;
+        calls.needed = 0;
         calls.rounds += 1;
         calls.rests_until = Some(Instant::now() + REST.max(begun.elapsed() * REST_TIMES));
         self.changed.notify_all();
