@@ -1,5 +1,6 @@
 //! The arguments. Their doc comments are the manual.
 
+mod bitswap;
 mod care;
 mod limits;
 mod members;
@@ -10,6 +11,7 @@ mod seen;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+pub use bitswap::{Bitswap, Ledger};
 pub use care::Completions;
 pub use limits::Limits;
 pub use members::Members;
@@ -133,6 +135,9 @@ pub enum Command {
     Provide(Provide),
     /// Show who has a block: this node, and whom the DHT names.
     Providers(Providers),
+    /// Show what blocks came from peers and went to them.
+    #[command(subcommand)]
+    Bitswap(Bitswap),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),

@@ -123,3 +123,25 @@ fn a_node_killed_while_it_collects_garbage_loses_nothing_that_is_pinned() {
     let bytes = stat(&world, &node)["bytes"].as_u64().expect("a number");
     assert!((left as u64..left as u64 * 2).contains(&bytes), "all else has gone: {bytes} of {left}");
 }
+
+#[test]
+fn both_ends_show_what_they_exchanged() {
+    let world = World::new();
+    let a = world.node("a", &[&TCP[..], &["--bandwidth-up", "8MiB"]].concat());
+    let b = world.node("b", &[&TCP[..], &["--bandwidth-down", "4MB", "--join", &a.addr()]].concat());
+    let cid = add(&world, &a, 1, 300_000, &[]);
+    assert!(is_here(&world, &b, &cid, 1, 300_000));
+    let stat = |node: &Node| run(&world, node, &["bitswap", "stat", "-o", "json"]).json();
+    let came = stat(&b);
+    assert_eq!((&came["limit_up"], &came["limit_down"], &came["peers"]), (&Value::Null, &4_000_000.into(), &1.into()));
+    assert_eq!((&came["blocks_in"], stat(&a)["limit_up"].as_u64()), (&3.into(), Some(8 << 20)));
+    wait_until("the count", || stat(&a)["blocks_out"] == 3);
+    let peer = run(&world, &b, &["id", "-o", "json"]).json()["peer"].as_str().expect("a peer id").to_string();
+    let ledger = run(&world, &a, &["bitswap", "ledger", &peer, "-o", "json"]).json();
+    assert_eq!((&ledger[0]["blocks_out"], &ledger[0]["connected"]), (&3.into(), &true.into()));
+    assert_eq!(ledger[0]["bytes_out"], came["bytes_in"]);
+    let shown = run(&world, &a, &["bitswap", "ledger"]).ok();
+    assert!(shown.contains(&peer) && shown.contains("connected"), "{shown}");
+    assert_eq!(run(&world, &a, &["bitswap", "ledger", "nobody"]).code, 3);
+    assert!(run(&world, &b, &["bitswap", "stat"]).ok().contains("limit down"));
+}

@@ -18,10 +18,10 @@ mod stats;
 pub mod wire;
 
 pub use fetch::{Fetch, FetchError, Fetched, MAX_FETCH_BLOCKS, MAX_FRONTIER};
-pub use outbox::{MAX_LEDGER, MAX_OUT_ENTRIES};
+pub use outbox::{MAX_OUT_ENTRIES, MAX_WANTLIST};
 pub use peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
 pub use session::{PATIENCE, SHORTLIST, STALL, WIDEN};
-pub use stats::Stats;
+pub use stats::{Ledger, Stats};
 
 use crate::blockstore::Blockstore;
 use crate::frames;
@@ -67,6 +67,7 @@ pub(crate) struct Exchange {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<ExchangeEvent>,
     counters: Arc<Counters>,
+    throttles: frames::Throttles,
     next_fetch: Arc<AtomicU64>,
 }
 
@@ -80,18 +81,34 @@ impl Exchange {
             queue: QUEUE,
             events: QUEUE,
         };
-        let (behaviour, sender, frames) = frames::new(config, Arc::new(wire::Bitswap));
+        let throttles = frames::Throttles::default();
+        let (behaviour, sender, frames) = frames::throttled(config, Arc::new(wire::Bitswap), throttles.clone());
         let (commands, requests) = mpsc::channel(MAX_COMMANDS);
         let (events, _) = broadcast::channel(MAX_EVENTS);
         let counters = Arc::new(Counters::default());
-        let server = Server::new(store.clone(), counters.clone(), sender.clone());
+        let server = Server::new(store.clone(), counters.clone(), sender.clone(), throttles.up.clone());
         let engine = Engine::new(store.clone(), server, sender, counters.clone(), events.clone());
         runtime.spawn(engine.run(frames, requests));
-        (Exchange { store, commands, events, counters, next_fetch: Arc::default() }, behaviour)
+        (Exchange { store, commands, events, counters, throttles, next_fetch: Arc::default() }, behaviour)
     }
 
     pub fn stats(&self) -> Stats {
         self.counters.read()
+    }
+
+    pub fn ledgers(&self) -> Vec<(PeerId, Ledger)> {
+        self.counters.ledgers()
+    }
+
+    /// Sets the limits, in bytes a second.
+    pub fn limit(&self, up: Option<u64>, down: Option<u64>) {
+        self.throttles.up.set(up);
+        self.throttles.down.set(down);
+    }
+
+    /// The limits: up and down.
+    pub fn limits(&self) -> (Option<u64>, Option<u64>) {
+        (self.throttles.up.rate(), self.throttles.down.rate())
     }
 
     pub fn events(&self) -> broadcast::Receiver<ExchangeEvent> {

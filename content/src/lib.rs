@@ -22,7 +22,7 @@ pub mod unixfs;
 
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash, RAW, cid_v1};
 pub use blockstore::{Blockstore, StageFull, StoreError};
-pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
+pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Ledger, Stats};
 pub use guard::{Hold, Upload};
 pub use keeper::KeptRoots;
 pub use pin::Pin;
@@ -30,6 +30,7 @@ pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, R
 
 use bytes::Bytes;
 use cid::Cid;
+use libp2p::PeerId;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -147,6 +148,21 @@ impl Content {
     /// Totals of the exchange since it started.
     pub fn stats(&self) -> Stats {
         self.exchange.stats()
+    }
+
+    /// What was exchanged with each peer since it started: all that are connected, and the last 1,024 of those that are gone.
+    pub fn ledgers(&self) -> Vec<(PeerId, Ledger)> {
+        self.exchange.ledgers()
+    }
+
+    /// Limits the bytes that the exchange sends to all peers together, and takes from them, in a second. Peers that wait have equal shares.
+    pub fn limit_bandwidth(&self, up: Option<u64>, down: Option<u64>) {
+        self.exchange.limit(up, down);
+    }
+
+    /// These limits: up and down.
+    pub fn bandwidth(&self) -> (Option<u64>, Option<u64>) {
+        self.exchange.limits()
     }
 
     /// What the exchange tells of its peers from now on. Each is logged as a warning as well. A listener that lags misses the oldest.

@@ -15,11 +15,11 @@ use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use timerose_content::blockstore::StoreStat;
+use timerose_content::gc::Spare;
 use timerose_content::{
     Block, Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
 };
-use timerose_content::blockstore::StoreStat;
-use timerose_content::gc::Spare;
 use timerose_core::failure::Failure;
 use timerose_core::function::Function;
 use timerose_core::id::NodeId;
@@ -34,7 +34,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Config, StartError};
 use crate::finder::Routes;
-use crate::ports::{ContentRequest, Kept, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Exchanged, Kept, Manifests, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -84,6 +84,7 @@ impl Driver {
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let (content, behaviour) = Content::open(&path, &runtime).map_err(|e| StartError::of_store(dir, e))?;
+        content.limit_bandwidth(config.limits.up, config.limits.down);
         if let Some(max) = config.limits.storage {
             let kept = needs.clone();
             let roots = move |spare: &mut dyn FnMut(Spare) -> _| kept.iter().try_for_each(|needs| needs.each(spare));
@@ -323,9 +324,10 @@ impl Driver {
 
     async fn answer(self, request: ContentRequest, work: WorkSender) {
         match request {
-            ContentRequest::Stats { answer } => {
-                let stats = self.0.content.stats();
-                let _ = answer.send(Ok(Moved { blocks_in: stats.bytes_in, blocks_out: stats.bytes_out }));
+            ContentRequest::Exchanged { answer } => {
+                let (stats, ledgers) = (self.0.content.stats(), self.0.content.ledgers());
+                let (up, down) = self.0.content.bandwidth();
+                let _ = answer.send(Ok(Exchanged { stats, ledgers, up, down }));
             }
             ContentRequest::Providers { cid, answer } => {
                 let _ = answer.send(self.providers(cid).await);

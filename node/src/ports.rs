@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use cid::Cid;
+use libp2p::PeerId;
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use timerose_content::blockstore::Report;
-use timerose_content::{Hold, Meta, Pin, Shape, gc};
+use timerose_content::{Hold, Ledger, Meta, Pin, Shape, Stats, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -69,7 +70,7 @@ pub(crate) enum ContentRequest {
     /// Who has a block: whether it is here, and whom the DHT names.
     Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
     /// What went over the network.
-    Stats { answer: Answer<Moved> },
+    Exchanged { answer: Answer<Exchanged> },
 }
 
 /// How much a node keeps.
@@ -105,13 +106,17 @@ pub(crate) trait Needs: Send + Sync {
     fn each(&self, spare: &mut dyn FnMut(gc::Spare) -> Result<(), gc::GcError>) -> Result<(), gc::GcError>;
 }
 
-/// Bytes of blocks that went over the network since the node began.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moved {
-    /// From peers.
-    pub blocks_in: u64,
-    /// To peers.
-    pub blocks_out: u64,
+/// What went over the network since the node began, and may go.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchanged {
+    /// In all.
+    pub stats: Stats,
+    /// By peer.
+    pub ledgers: Vec<(PeerId, Ledger)>,
+    /// The limits, in bytes a second to peers and from them.
+    pub up: Option<u64>,
+    /// See `up`.
+    pub down: Option<u64>,
 }
 
 /// Where bytes go, in order. Whoever stops reading ends it.

@@ -133,7 +133,7 @@ impl Engine {
                     self.client.ours(&peer);
                 }
                 let verdict = self.client.message(now, peer, message);
-                verdict.wanted.iter().for_each(|size| self.counters.received(*size));
+                verdict.wanted.iter().for_each(|size| self.counters.received(&peer, *size));
                 (0..verdict.duplicates).for_each(|_| self.counters.duplicate());
                 (0..verdict.unrequested).for_each(|_| self.counters.refused());
                 if verdict.unrequested > 0 {

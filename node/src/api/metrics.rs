@@ -4,19 +4,20 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use std::fmt::{Display, Write};
+use timerose_content::Stats;
 use timerose_core::view::View;
 
 use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
-use crate::ports::{ContentRequest, Counters, Moved};
+use crate::ports::{ContentRequest, Counters};
 use crate::telemetry::Telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
-    let moved = ask(&api.ports.content, |answer| ContentRequest::Stats { answer }).await?;
+    let moved = ask(&api.ports.content, |answer| ContentRequest::Exchanged { answer }).await?.stats;
     let mut page = Page(String::new());
     page.counted(&api.ports.counters, &moved, &api.ports.telemetry);
     page.seen(&api.ports.view.borrow());
@@ -47,7 +48,7 @@ impl Page {
     }
 
     /// What the drivers count.
-    fn counted(&mut self, counters: &Counters, moved: &Moved, telemetry: &Telemetry) {
+    fn counted(&mut self, counters: &Counters, moved: &Stats, telemetry: &Telemetry) {
         let counted = [
             ("inputs", "Inputs that the core has taken.", &counters.inputs),
             ("messages_sent", "Messages sent to peers.", &counters.messages_out),
@@ -64,8 +65,8 @@ impl Page {
         for (name, help, counter) in counted {
             self.counter(&format!("timerose_{name}"), help, Counters::read(counter));
         }
-        self.counter("timerose_block_bytes_received", "Block bytes from peers.", moved.blocks_in);
-        self.counter("timerose_block_bytes_sent", "Block bytes to peers.", moved.blocks_out);
+        self.counter("timerose_block_bytes_received", "Block bytes from peers.", moved.bytes_in);
+        self.counter("timerose_block_bytes_sent", "Block bytes to peers.", moved.bytes_out);
         let [exported, dropped] = telemetry.exported();
         self.counter("timerose_traces_exported", "Records of traces that the collector took.", exported);
         self.counter("timerose_traces_dropped", "Records of traces that no collector took in time.", dropped);
