@@ -133,7 +133,7 @@ pub enum Command {
     /// Show what this node lets others know that it has.
     #[command(subcommand)]
     Provide(Provide),
-    /// Show who has a block: this node, and whom the DHT names.
+    /// Show who has a block: this node, connected peers by their own word, and whom the DHT names.
     Providers(Providers),
     /// Show what blocks came from peers and went to them.
     #[command(subcommand)]

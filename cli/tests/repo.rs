@@ -145,3 +145,33 @@ fn both_ends_show_what_they_exchanged() {
     assert_eq!(run(&world, &a, &["bitswap", "ledger", "nobody"]).code, 3);
     assert!(run(&world, &b, &["bitswap", "stat"]).ok().contains("limit down"));
 }
+
+#[test]
+fn connected_peers_are_asked_who_has_a_block_and_who_did_not_give_it_is_named() {
+    let world = World::new();
+    let a = world.node("a", &TCP);
+    let mut holder = world.node("holder", &[&TCP[..], &["--join", &a.addr()]].concat());
+    let peer = run(&world, &holder, &["id", "-o", "json"]).json()["peer"].as_str().expect("a peer id").to_string();
+    a.wait_for("members_connected", |members| members == 2);
+    // What is not pinned is not announced: the DHT does not know of it.
+    let loose = add(&world, &holder, 1, 100, &["--pin=false"]);
+    let found = run(&world, &a, &["providers", &loose, "-o", "json"]).json();
+    assert_eq!((&found["here"], &found["asked"], &found["silent"]), (&false.into(), &1.into(), &0.into()));
+    let one = &found["providers"][0];
+    assert_eq!((&one["peer"], &one["dht"], &one["says"]), (&peer.as_str().into(), &false.into(), &true.into()), "{found}");
+    assert!(run(&world, &a, &["providers", &loose]).ok().contains("has it"));
+    let nowhere = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyka";
+    let found = run(&world, &a, &["providers", nowhere, "-o", "json"]).json();
+    assert_eq!((&found["providers"], &found["asked"]), (&serde_json::json!([]), &1.into()));
+    // What is pinned is announced; when its holder has gone, the DHT names it still.
+    let pinned = add(&world, &holder, 2, 100, &[]);
+    wait_until("the announcement", || {
+        let found = run(&world, &a, &["providers", &pinned, "-o", "json"]).json();
+        found["providers"][0]["dht"] == true
+    });
+    holder.kill();
+    a.wait_for("members_connected", |members| members == 1);
+    let said = run(&world, &a, &["cat", &pinned]);
+    assert_eq!(said.code, 3);
+    assert!(said.stderr.contains(&format!("{peer} was said to have it: it cannot be reached")), "{}", said.stderr);
+}

@@ -15,6 +15,7 @@ mod session;
 #[cfg(test)]
 mod session_tests;
 mod stats;
+mod survey;
 pub mod wire;
 
 pub use fetch::{Fetch, FetchError, Fetched, MAX_FETCH_BLOCKS, MAX_FRONTIER};
@@ -22,9 +23,11 @@ pub use outbox::{MAX_OUT_ENTRIES, MAX_WANTLIST};
 pub use peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
 pub use session::{PATIENCE, SHORTLIST, STALL, WIDEN};
 pub use stats::{Ledger, Stats};
+pub use survey::{MAX_SURVEYED, MAX_SURVEYS, SURVEY_WAIT, Surveyed};
 
 use crate::blockstore::Blockstore;
 use crate::frames;
+use cid::Cid;
 use engine::{Command, Engine};
 use libp2p::PeerId;
 use server::Server;
@@ -32,7 +35,7 @@ use session::FetchId;
 use stats::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What goes into the swarm.
 pub type Behaviour = frames::Behaviour<wire::Bitswap>;
@@ -90,6 +93,14 @@ impl Exchange {
         let engine = Engine::new(store.clone(), server, sender, counters.clone(), events.clone());
         runtime.spawn(engine.run(frames, requests));
         (Exchange { store, commands, events, counters, throttles, next_fetch: Arc::default() }, behaviour)
+    }
+
+    /// Asks the connected peers whether they have a block.
+    pub async fn survey(&self, cid: Cid) -> Surveyed {
+        let (answer, answered) = oneshot::channel();
+        // An exchange that has ended knows nobody.
+        let _ = self.commands.send(Command::Survey { cid, answer }).await;
+        answered.await.unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {

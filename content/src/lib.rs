@@ -93,6 +93,11 @@ impl Content {
         self.exchange.fetch(request).await
     }
 
+    /// Which of the connected peers have a block. Takes [`exchange::SURVEY_WAIT`] at most; nothing is fetched.
+    pub async fn survey(&self, cid: Cid) -> exchange::Surveyed {
+        self.exchange.survey(cid).await
+    }
+
     /// Spares DAGs from the garbage collection, for as long as the answer is kept and for the grace after.
     pub fn hold(&self, roots: &[Cid]) -> Hold {
         self.uses.hold(roots)

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use cid::Cid;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ pub enum Failure {
         cid: Cid,
         /// How many peers were asked.
         asked: u32,
+        /// Some of those that were said to have it, and why it did not come from them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failed: Vec<Provider>,
     },
     /// No member that this node trusts can run the function.
     NoExecutor {
@@ -97,7 +101,24 @@ pub enum Failure {
     },
 }
 
+/// Somebody who was said to have a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its peer id, as text.
+    pub peer: String,
+    /// Why the block did not come from it: `it cannot be reached`, `it does not have it`.
+    pub why: String,
+}
+
+/// Providers that a failure names; what more there are is left out.
+pub const PROVIDERS_MAX: usize = 8;
+
 impl Failure {
+    /// That nobody who was asked has a block.
+    pub fn not_found(cid: Cid, asked: u32) -> Failure {
+        Failure::NotFound { cid, asked, failed: Vec::new() }
+    }
+
     /// The name under which scripts and the API know this failure.
     pub fn code(&self) -> &'static str {
         match self {
@@ -121,7 +142,9 @@ impl Failure {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Failure::NotFound { asked: 0, .. } => "this node has no peers: join one with --join, or add the content here".into(),
+            Failure::NotFound { asked: 0, failed, .. } if failed.is_empty() => {
+                "this node has no peers: join one with --join, or add the content here".into()
+            }
             Failure::NotFound { .. } => "check the CID, or join a node that holds it".into(),
             Failure::NoExecutor { .. } => "start a node with the role executor, and trust its key with --trust".into(),
             Failure::Overloaded { retry_after_ms } => format!("try again in {retry_after_ms} ms"),
@@ -168,7 +191,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::NotFound { cid, asked } => write!(f, "{cid} was not found; {asked} peers were asked"),
+            Failure::NotFound { cid, asked, failed } => {
+                write!(f, "{cid} was not found; {asked} peers were asked")?;
+                failed.iter().try_for_each(|Provider { peer, why }| write!(f, "; {peer} was said to have it: {why}"))
+            }
             Failure::NoExecutor { needed, seen } => write!(f, "no executor for {needed} among {seen} members"),
             Failure::Overloaded { .. } => write!(f, "all executors and the queue are full"),
             Failure::Denied { rule, missing } => write!(f, "denied by the rule {rule:?}: {missing} is missing"),

@@ -270,7 +270,7 @@ impl Driver {
             Err(Failure::NotFound { .. }) if corrupt.is_some() => return corrupt.map_or(Err(Failure::Cancelled), Err),
             Err(other) => return Err(other),
         }
-        blocking(here(self.0.content.clone())).await?.ok_or(Failure::NotFound { cid, asked: 0 })
+        blocking(here(self.0.content.clone())).await?.ok_or(Failure::not_found(cid, 0))
     }
 
     /// Runs `what` on a blocking thread with a source of blocks that fetches what is not here.
@@ -345,21 +345,10 @@ impl Driver {
                 let _ = answer.send(self.block(cid, &[]).await);
             }
             ContentRequest::Put { block, answer } => {
-                let content = self.0.content.clone();
-                let kept = blocking(move || {
-                    let block = Block::encode(DAG_CBOR, block).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
-                    content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
-                    Ok(*block.cid())
-                });
-                let _ = answer.send(kept.await);
+                let _ = answer.send(self.put(block).await);
             }
             ContentRequest::Stat { answer } => {
-                let content = self.0.content.clone();
-                let kept = move || {
-                    let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
-                    Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
-                };
-                let _ = answer.send(blocking(kept).await);
+                let _ = answer.send(self.kept().await);
             }
             ContentRequest::Pin { pin, answer } => {
                 let _ = answer.send(self.pin(pin).await);
@@ -393,6 +382,26 @@ impl Driver {
                 let _ = answer.send(self.import_car(source, pin).await);
             }
         }
+    }
+
+    /// Keeps a record.
+    async fn put(&self, record: Bytes) -> Result<Cid, Failure> {
+        let content = self.0.content.clone();
+        blocking(move || {
+            let block = Block::encode(DAG_CBOR, record).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+            content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
+            Ok(*block.cid())
+        })
+        .await
+    }
+
+    async fn kept(&self) -> Result<Kept, Failure> {
+        let content = self.0.content.clone();
+        blocking(move || {
+            let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
+            Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
+        })
+        .await
     }
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
@@ -453,7 +462,7 @@ fn of_store(error: &StoreError) -> Failure {
 
 fn of_content(error: ContentError) -> Failure {
     match error {
-        ContentError::Missing { cid } => Failure::NotFound { cid, asked: 0 },
+        ContentError::Missing { cid } => Failure::not_found(cid, 0),
         ContentError::UnixFs(problem) => of_unixfs(problem.into()),
         ContentError::Store(error) => of_store(&error),
     }
@@ -461,7 +470,7 @@ fn of_content(error: ContentError) -> Failure {
 
 fn of_fetch(error: FetchError) -> Failure {
     match error {
-        FetchError::NotFound { cid, asked, .. } => Failure::NotFound { cid, asked: asked as u32 },
+        FetchError::NotFound { cid, asked, .. } => Failure::not_found(cid, asked as u32),
         FetchError::LimitExceeded { limit } => Failure::LimitExceeded { which: "input".into(), at: limit },
         // Another node would fare no better with it.
         bad @ (FetchError::Block(_) | FetchError::TooLarge) => {

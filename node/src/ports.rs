@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use cid::Cid;
-use libp2p::PeerId;
+use libp2p::{Multiaddr, PeerId};
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
@@ -23,7 +23,6 @@ use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
-use crate::finder::Provider;
 use crate::telemetry::Telemetry;
 
 /// Where an answer goes.
@@ -67,8 +66,8 @@ pub(crate) enum ContentRequest {
     Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
     /// Remove what nothing needs and nobody used or put for so long.
     Gc { grace: Duration, news: mpsc::Sender<GcNews> },
-    /// Who has a block: whether it is here, and whom the DHT names.
-    Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
+    /// Who has a block: whether it is here, who is connected and says so, and whom the DHT names.
+    Providers { cid: Cid, answer: Answer<Holders> },
     /// What went over the network.
     Exchanged { answer: Answer<Exchanged> },
 }
@@ -82,6 +81,34 @@ pub(crate) struct Kept {
     pub bytes: u64,
     /// How many bytes they may take, if that is bounded.
     pub max: Option<u64>,
+}
+
+/// Who has a block.
+#[derive(Clone, Debug)]
+pub(crate) struct Holders {
+    /// Whether this node has.
+    pub here: bool,
+    /// Others.
+    pub providers: Vec<Holder>,
+    /// Connected peers that were asked, and those of them that did not answer.
+    pub asked: usize,
+    /// See `asked`.
+    pub silent: usize,
+}
+
+/// Somebody who has a block, by its own word or that of the DHT.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    /// Who.
+    pub peer: PeerId,
+    /// Where, as far as the DHT told.
+    pub addrs: Vec<Multiaddr>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether the DHT names it.
+    pub by_dht: bool,
+    /// What it said itself, if it was asked and answered.
+    pub says: Option<bool>,
 }
 
 /// What is heard of a check of the store.
