@@ -21,7 +21,7 @@ test: ## install what is missing and run every check; the last line counts them
 bench: ## measure the paths that must be fast, each beside its limit (SIZE_MB=n, ROUNDS=n)
 	@scripts/bench
 
-soak: ## the long tests: many seeds, many deaths, a million calls (SEEDS=n, ROUNDS=n, KILLS=n, TASKS=n, CALLS=n); about an hour
+soak: ## the long tests: many seeds, many deaths, a million calls, a file of 10 GiB (SEEDS=n, ROUNDS=n, KILLS=n, TASKS=n, CALLS=n, SIZE=n); about an hour
 	@scripts/soak
 
 fmt: ## format the sources

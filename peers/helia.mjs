@@ -20,6 +20,7 @@ import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { yamux } from '@libp2p/yamux'
 import { multiaddr } from '@multiformats/multiaddr'
+import { MemoryBlockstore } from 'blockstore-core'
 import { createHeliaLight } from 'helia'
 import { fixedSize } from 'ipfs-unixfs-importer/chunker'
 import { balanced } from 'ipfs-unixfs-importer/layout'
@@ -46,7 +47,43 @@ const libp2p = {
     pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictSign' })
   }
 }
-const helia = withBitswap(withLibp2pLight(createHeliaLight(), libp2p))
+
+// Blocks that are given as a peer of that character gives them.
+class Blocks extends MemoryBlockstore {
+  // What becomes of a block that is read once so many have been: 'liar' gives other bytes, 'staller' gives nothing until it turns
+  // again.
+  character = 'honest'
+  reads = Infinity
+  // Blocks that were not given as they are.
+  wronged = 0
+  // What waits for the next turn.
+  stalled = []
+
+  turn (character, reads) {
+    Object.assign(this, { character, reads, wronged: 0 })
+    this.stalled.splice(0).forEach((go) => go())
+  }
+
+  async * get (cid, options) {
+    this.reads -= 1
+    if (this.reads >= 0) {
+      yield * super.get(cid, options)
+      return
+    }
+    this.wronged += 1
+    if (this.character === 'staller') {
+      await new Promise((resolve) => this.stalled.push(resolve))
+      yield * super.get(cid, options)
+      return
+    }
+    for await (const part of super.get(cid, options)) {
+      yield part.map((byte) => byte ^ 1)
+    }
+  }
+}
+
+const blocks = new Blocks()
+const helia = withBitswap(withLibp2pLight(createHeliaLight({ blockstore: blocks }), libp2p))
 await helia.start()
 const node = helia.libp2p
 const { pubsub } = node.services
@@ -112,6 +149,12 @@ const commands = {
     }
     return { size, sha256: hash.digest('hex') }
   },
+  // Of the blocks that it is asked for from now on, it gives the first `after` as they are.
+  turn: async ({ character, after }) => {
+    blocks.turn(character, after)
+    return {}
+  },
+  wronged: async () => ({ blocks: blocks.wronged }),
   provide: async ({ cid }) => {
     await node.contentRouting.provide(CID.parse(cid), { signal: AbortSignal.timeout(PATIENCE_MS) })
     return {}

@@ -2,8 +2,10 @@
 
 mod bitswap;
 mod care;
+mod dag;
 mod limits;
 mod members;
+mod net;
 mod pin;
 mod routing;
 mod seen;
@@ -13,8 +15,10 @@ use std::path::PathBuf;
 
 pub use bitswap::{Bitswap, Ledger};
 pub use care::Completions;
+pub use dag::{Dag, DagExport, DagImport};
 pub use limits::Limits;
 pub use members::Members;
+pub use net::Net;
 pub use pin::Pin;
 pub use routing::{Provide, Providers, Reach};
 pub use seen::{LogFormat, Logs, Trace};
@@ -116,6 +120,9 @@ pub enum Command {
     Members(Members),
     /// Show this node's identity and addresses.
     Id(Show),
+    /// Look at this node's traffic.
+    #[command(subcommand)]
+    Net(Net),
     /// Show the signed receipt of a task or a result, keep it as a file, or verify such a file.
     Receipt(Receipt),
     /// Show what a result was made of: the receipts behind it, down to the inputs that nobody computed.
@@ -510,39 +517,6 @@ pub enum Repo {
     Verify(Verify),
     /// Remove the blocks that no pin and no work needs.
     Gc(Gc),
-}
-
-/// `timerose dag`
-#[derive(Subcommand)]
-pub enum Dag {
-    /// Write a DAG as a CAR.
-    Export(DagExport),
-    /// Take in the blocks of CARs, of version 1 or 2; prints their roots.
-    Import(DagImport),
-}
-
-/// `timerose dag export`
-#[derive(clap::Args)]
-pub struct DagExport {
-    /// The root.
-    #[arg(value_name = "CID")]
-    pub cid: String,
-    /// Where to; must not exist. By default stdout.
-    #[arg(short = 'o', long = "to", value_name = "FILE.car")]
-    pub to: Option<PathBuf>,
-}
-
-/// `timerose dag import`
-#[derive(clap::Args)]
-pub struct DagImport {
-    #[command(flatten)]
-    pub show: Show,
-    /// The archives; `-` is stdin.
-    #[arg(value_name = "FILE.car", required = true)]
-    pub files: Vec<PathBuf>,
-    /// Pin the roots.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL")]
-    pub pin_roots: bool,
 }
 
 /// `timerose repo gc`

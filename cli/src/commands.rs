@@ -8,6 +8,7 @@ mod deploy;
 mod doctor;
 mod get;
 mod mesh;
+mod net;
 mod pin;
 mod place;
 mod receipt;
@@ -71,6 +72,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(args) => mesh::members(&client, &args),
         Command::Id(show) => mesh::id(&client, show.output),
+        Command::Net(command) => net::net(&client, &command),
         Command::Top(show) => top::top(&client, show.output),
         Command::Up(_)
         | Command::Node(_)

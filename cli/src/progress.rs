@@ -13,6 +13,14 @@ pub fn transfer(what: &str, total: u64) -> ProgressBar {
     bar
 }
 
+/// What comes in, where nobody knows how much it will be.
+pub fn stream(what: &str) -> ProgressBar {
+    let bar = ProgressBar::no_length();
+    bar.set_style(style("{prefix} {bytes} {bytes_per_sec} {elapsed}"));
+    bar.set_prefix(what.to_string());
+    bar
+}
+
 /// A bar of blocks.
 pub fn blocks(what: &str) -> ProgressBar {
     let bar = ProgressBar::new(0);

@@ -109,7 +109,11 @@ fn an_archive_carries_a_dag_to_another_node_and_lies_are_refused() {
         let cid = add(&world, &a, &world.path("folder"), &["--cid-version", version]);
         let car = world.path(&format!("{version}.car"));
         world.command(&a.dir, &["dag", "export", &cid, "-o", text(&car)]).ok();
-        let imported = world.command(&b.dir, &["dag", "import", text(&car), "-o", "json"]).json();
+        let indexed = world.path(&format!("{version}.2.car"));
+        world.command(&a.dir, &["dag", "export", &cid, "--car-version", "2", "-o", text(&indexed)]).ok();
+        let (v1, v2) = (fs::read(&car).expect("there"), fs::read(&indexed).expect("there"));
+        assert!(v2[51..51 + v1.len()] == v1, "version 1 lies within version 2");
+        let imported = world.command(&b.dir, &["dag", "import", text(&indexed), "-o", "json"]).json();
         assert_eq!(
             (&imported["roots"][0]["cid"], &imported["roots"][0]["pinned"]),
             (&Value::String(cid.clone()), &Value::Bool(true))
@@ -259,7 +263,7 @@ fn pages_and_folders_at_the_gateway_cannot_act() {
 }
 
 /// Reads a CAR of version 1 with nothing of the program's own, and checks every block.
-fn checked(car: &[u8]) -> (Vec<Cid>, BTreeMap<Cid, Vec<u8>>) {
+fn checked(car: &[u8], repeats: bool) -> (Vec<Cid>, BTreeMap<Cid, Vec<u8>>) {
     let number = |rest: &mut &[u8]| {
         let mut value = 0usize;
         for place in 0.. {
@@ -284,7 +288,7 @@ fn checked(car: &[u8]) -> (Vec<Cid>, BTreeMap<Cid, Vec<u8>>) {
         let cid = Cid::read_bytes(&mut section).expect("a CID");
         assert_eq!(cid.hash().digest(), &Sha256::digest(section)[..], "{cid}");
         order.push(cid);
-        assert!(blocks.insert(cid, section.to_vec()).is_none(), "{cid} comes twice");
+        assert!(blocks.insert(cid, section.to_vec()).is_none() || repeats, "{cid} comes twice");
     }
     (order, blocks)
 }
@@ -315,7 +319,7 @@ fn a_client_that_trusts_nobody_gets_blocks_and_archives_that_it_can_check() {
         let car = gateway.get(path, headers);
         assert_eq!(car.status(), 200);
         assert_eq!(header(&car, "content-type"), "application/vnd.ipld.car; version=1; order=dfs; dups=n");
-        checked(&bytes(car))
+        checked(&bytes(car), false)
     };
     // 600,000 bytes are three leaves under one node.
     let (order, blocks) = car(&format!("{cid}?format=car"), &[]);
@@ -328,4 +332,36 @@ fn a_client_that_trusts_nobody_gets_blocks_and_archives_that_it_can_check() {
     assert_eq!(car(&format!("{cid}/sub?format=car&dag-scope=entity"), &[]).0, [cid, sub]);
     assert_eq!(car(&format!("{cid}/sub/large?format=car&dag-scope=block"), &[]).0, [cid, sub, large]);
     assert_eq!(car(&format!("{cid}/sub/large?format=car&dag-scope=entity"), &[]).0.len(), 6);
+    for (query, leaves) in [("0:0", 1), ("262143:262144", 2), ("-1:*", 1), ("300000:999999999", 2), ("600000:*", 0), ("0:*", 3)] {
+        let (order, _) = car(&format!("{cid}/sub/large?format=car&entity-bytes={query}"), &[]);
+        assert_eq!((&order[..3], order.len()), (&[cid, sub, large][..], 3 + leaves), "{query}");
+    }
+    assert_eq!(car(&format!("{cid}/sub?format=car&entity-bytes=0:9"), &[]).0, [cid, sub], "a folder has no bytes");
+    let tag = |query: &str| header(&gateway.get(&format!("{large}?format=car&{query}"), &[]), "etag").to_string();
+    assert_ne!(tag("entity-bytes=0:1"), tag("entity-bytes=0:2"));
+    assert_ne!(tag("dag-scope=all"), tag("dag-scope=entity"));
+    for query in ["entity-bytes=1-2", "entity-bytes=5:2", "dag-scope=some", "car-version=2", "car-order=bfs"] {
+        assert_eq!(gateway.get(&format!("{cid}?format=car&{query}"), &[]).status(), 400, "{query}");
+    }
+    // By this a client finds out whether it speaks to a gateway.
+    for (kind, size) in [("application/vnd.ipld.raw", 0), ("application/vnd.ipld.car", 26)] {
+        let probe = gateway.get("bafkqaaa", &[("accept", kind)]);
+        assert_eq!((probe.status().as_u16(), bytes(probe).len()), (200, size), "{kind}");
+    }
+}
+
+#[test]
+fn a_client_that_remembers_nothing_gets_a_block_as_often_as_it_is_linked_to() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let gateway = Gateway::of(&node);
+    // Three equal leaves, and two names for one file.
+    world.write("site/one", vec![7; 3 * 262_144]);
+    world.write("site/two", vec![7; 3 * 262_144]);
+    let cid = add(&world, &node, &world.path("site"), &[]);
+    for (accept, blocks) in [("dups=y", 1 + 2 * (1 + 3)), ("dups=n", 1 + 1 + 1)] {
+        let car = gateway.get(&cid, &[("accept", &format!("application/vnd.ipld.car; version=1; order=dfs; {accept}"))]);
+        assert!(header(&car, "content-type").ends_with(accept));
+        assert_eq!(checked(&bytes(car), true).0.len(), blocks, "{accept}");
+    }
 }

@@ -262,6 +262,47 @@ fn an_executor_remembers_across_its_death_what_it_began() {
 }
 
 #[test]
+fn of_a_spread_folder_and_of_all_below_it_as_many_stores_have_a_copy_as_were_asked_for() {
+    let world = World::new();
+    let names = ["a", "b", "c"];
+    let dids = names.map(|name| world.did(name));
+    let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
+    let first = world.node("a", &trust);
+    let addr = first.addr();
+    let joined = [trust.as_slice(), &["--join", &addr]].concat();
+    let nodes = [first, world.node("b", &joined), world.node("c", &joined)];
+    for node in &nodes {
+        node.wait_for("members_connected", |members| members == 3);
+    }
+    // All folders of an import go together: several imports, so that the one who adds wins some of them.
+    for set in 0..8 {
+        for n in 0..4 {
+            world.write(&format!("set-{set}/{:02}/file-{n}", n % 2), format!("file {n} of {set}"));
+        }
+        let folder = format!("set-{set}");
+        let added = world.command(&nodes[0].dir, &["add", "--spread", "--copies", "2", &folder, "-o", "json"]).json();
+        assert_eq!(added["missing"], 0, "{added}");
+        let ls = |cid: &String| {
+            let below = world.command(&nodes[0].dir, &["ls", cid, "-o", "json"]).json();
+            let cid = |entry: &Value| entry["cid"].as_str().expect("a CID").to_string();
+            below.as_array().into_iter().flatten().map(cid).collect::<Vec<_>>()
+        };
+        let root = added["cid"].as_str().expect("a CID").to_string();
+        let folders = ls(&root);
+        let files: Vec<String> = folders.iter().flat_map(ls).collect();
+        assert_eq!((folders.len(), files.len()), (2, 4));
+        for cid in [root].iter().chain(&folders).chain(&files) {
+            let here = |node: &&Node| {
+                let url = format!("http://{}/v1/providers/{cid}", node.api());
+                let text = ureq::get(url).call().expect("an answer").body_mut().read_to_string().expect("text");
+                serde_json::from_str::<Value>(&text).expect("JSON")["here"] == true
+            };
+            assert!(nodes.iter().filter(here).count() >= 2, "{cid} of {added}");
+        }
+    }
+}
+
+#[test]
 fn a_recorded_node_decides_the_same_when_it_is_told_the_same() {
     let world = World::new();
     let file = world.path("recording").display().to_string();

@@ -67,6 +67,62 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
 }
 
 #[test]
+fn a_function_that_lies_only_with_an_executor_beyond_streams_is_called_by_its_cid() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    // Its code is its own: the node between, which could be asked by a stream, has neither manifest nor code.
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&executor.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    let call = ["call", &function, "--entry", "map", "--arg", "far and away", "-o", "json"];
+    let answer = world.command(&client.dir, &call).json();
+    assert_eq!(answer["executor"], executor.id(), "{answer}");
+    let result = world.command(&client.dir, &["cat", answer["result"].as_str().expect("a CID")]).ok();
+    assert_eq!(result, r#"{"and":1,"away":1,"far":1}"#);
+    // The manifest is content here now; of the code, which is far larger than a letter, nothing came.
+    let abi = world.command(&client.dir, &["abi", &function, "-o", "json"]).json();
+    assert_eq!(abi["engine"], "wasm-fan", "{abi}");
+    let stat = world.command(&client.dir, &["repo", "stat", "-o", "json"]).json();
+    assert!(stat["bytes"].as_u64() < Some(4096), "{stat}");
+    assert_eq!(between.metric("envelopes_received_total"), 0);
+}
+
+#[test]
+fn net_stat_tells_by_which_topics_and_connections_a_call_went() {
+    let world = World::new();
+    let [client, between, executor] = apart(&world);
+    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
+    let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
+    let stat = |node: &Node| world.command(&node.dir, &["net", "stat", "-o", "json"]).json();
+    let of = |stat: &Value, list: &str, name: &str, what: &str| {
+        let rows = stat[list].as_array().expect("a list").iter();
+        let row = rows.into_iter().find(|row| row.as_object().is_some_and(|row| row.values().any(|value| *value == *name)));
+        row.unwrap_or_else(|| panic!("{name} in {stat}"))[what].as_u64().expect("a number")
+    };
+    let before = stat(&between);
+    world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", "a d a", "--cat"]).ok();
+    let (mine, after, theirs) = (stat(&client), stat(&between), stat(&executor));
+    // A claim at least went to the executor, a grant or an outcome to the client, both through the node between.
+    for (topic, from, to) in [("tasks", &mine, &theirs), ("replies", &theirs, &mine)] {
+        let passed = of(&after, "topics", topic, "in") - of(&before, "topics", topic, "in");
+        assert!(passed >= 1 && of(&after, "topics", topic, "out") - of(&before, "topics", topic, "out") == passed, "{after}");
+        assert!(of(from, "topics", topic, "out") >= 1 && of(from, "topics", topic, "bytes_out") > 300, "{from}");
+        assert!(of(to, "topics", topic, "in") >= 1 && of(to, "topics", topic, "bytes_in") > 300, "{to}");
+        assert!(of(from, "topics", topic, "joined") >= 1 && of(from, "topics", topic, "listeners") >= 1, "{from}");
+    }
+    assert_eq!((&mine["peers"], &after["peers"]), (&Value::from(1), &Value::from(2)));
+    let opened = |stat: &Value, by: &str| {
+        ["tcp", "quic", "websocket", "relayed"].into_iter().map(|transport| of(stat, "connections", transport, by)).sum::<u64>()
+    };
+    let (out, came) = (opened(&mine, "out"), opened(&after, "in"));
+    assert!(out >= 1 && opened(&mine, "in") == 0 && came >= 2, "{mine} {after}");
+    assert!(of(&mine, "protocols", "tasks", "bytes_out") > 0 && of(&after, "protocols", "tasks", "in") > 0, "{after}");
+    assert_eq!(between.any_metric(r#"timerose_connections{transport="relayed",direction="in"}"#), 0);
+    assert!(between.any_metric(r#"timerose_gossip_sent_total{topic="tasks"}"#) >= of(&after, "topics", "tasks", "out"));
+}
+
+#[test]
 fn jobs_and_detached_calls_reach_an_executor_by_pubsub_too() {
     let world = World::new();
     let [client, between, executor] = apart(&world);

@@ -61,9 +61,35 @@ fn the_page_and_the_api_are_guarded() {
     let mut page = ask(&node, "/", &[]);
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert!(page.body_mut().read_to_string().expect("text").contains("<title>TimeRose</title>"));
+    let policy = page.headers()["content-security-policy"].to_str().expect("text").to_string();
+    assert!(policy.contains("connect-src 'self' ws://127.0.0.1:"), "{policy}");
     let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     let statuses = ["/", "/v1/members"].map(|path| ask(&node, path, &link).status().as_u16());
     assert_eq!(statuses, [200, 403], "another site may link to the page, and to nothing else");
+}
+
+#[test]
+fn a_key_gets_the_nodes_signed_word_and_pages_of_other_sites_do_not() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let key = world.did("page");
+    let ask = |body: Value, origin: &str| {
+        let request = agent().post(format!("http://{}/v1/delegations", node.api())).header("origin", origin);
+        request.send_json(body).expect("an answer")
+    };
+    let own = format!("http://{}", node.api());
+    let mut answer = ask(json!({"key": key}), &own);
+    assert_eq!(answer.headers()["content-type"], "application/vnd.ipld.dag-cbor");
+    let sealed = answer.body_mut().read_to_vec().expect("bytes");
+    let has = |text: &str| sealed.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(sealed.starts_with(&[0x82, 0x58, 0x40]) && has("ucan/dlg@1.0.0-rc.1"), "{sealed:x?}");
+    assert!(has(&key) && has(&node.id()) && has("/timerose/fn/invoke"), "{sealed:x?}");
+    let statuses = [
+        ask(json!({"key": "did:web:example.org"}), &own).status().as_u16(),
+        ask(json!({"key": key, "for": "ever"}), &own).status().as_u16(),
+        ask(json!({"key": key}), "http://evil.example").status().as_u16(),
+    ];
+    assert_eq!(statuses, [422, 422, 403]);
 }
 
 #[test]

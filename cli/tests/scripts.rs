@@ -124,7 +124,7 @@ fn the_page_about_scripts_leads_where_it_says() {
     let ran = shell.output().expect("run");
     let (stdout, stderr) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
     assert!(ran.status.success(), "{stdout}\n{stderr}");
-    for wanted in ["Hello, Ann!", r#"{"statusCode":200,"body":"Hello, Ann!"}"#, "mount     /app/main.py"] {
+    for wanted in ["Hello, Ann!", r#"{"statusCode":200,"body":"Hello, Ann!"}"#, "mount     /app/main.py", r#""scheduler":"#] {
         assert!(stdout.contains(wanted), "no {wanted:?} in\n{stdout}");
     }
 }

@@ -225,6 +225,46 @@ fn a_node_is_not_started_with_what_it_does_not_know() {
 }
 
 #[test]
+fn the_traffic_of_a_node_that_is_alone_is_none() {
+    let world = World::new();
+    check(
+        &world,
+        &["net", "stat"],
+        expect![[r#"
+        PROTOCOL  IN  BYTES IN  OUT  BYTES OUT  DROPPED  REFUSED
+        tasks     0   0 B       0    0 B        0        0
+        bitswap   0   0 B       0    0 B        -        0
+        kad       0   -         0    -          -        -
+
+        TOPICS   IN  BYTES IN  OUT  BYTES OUT  DROPPED  REFUSED  LIMITED  JOINED  LISTENERS  MESH
+        members  0   0 B       0    0 B        0        0        0        1       0          0
+        tasks    0   0 B       0    0 B        0        0        0        1       0          0
+        replies  0   0 B       0    0 B        0        0        0        1       0          0
+
+        TRANSPORT  IN  OUT
+        quic       0   0
+        relayed    0   0
+        tcp        0   0
+        websocket  0   0
+
+        peers                                    0
+        reservations at this relay               0
+        circuits through this relay              0
+        copies of gossip dropped for slow peers  0
+        exit 0
+    "#]],
+    );
+    check(
+        &world,
+        &["net", "stat", "-o", "json"],
+        expect![[r#"
+        {"connections":[{"in":0,"out":0,"transport":"quic"},{"in":0,"out":0,"transport":"relayed"},{"in":0,"out":0,"transport":"tcp"},{"in":0,"out":0,"transport":"websocket"}],"copies_dropped":0,"peers":0,"protocols":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"out":0,"protocol":"tasks","refused":0},{"bytes_in":0,"bytes_out":0,"dropped":null,"in":0,"out":0,"protocol":"bitswap","refused":0},{"bytes_in":null,"bytes_out":null,"dropped":null,"in":0,"out":0,"protocol":"kad","refused":null}],"relay":{"circuits":0,"reservations":0},"topics":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"members"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"tasks"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"replies"}]}
+        exit 0
+    "#]],
+    );
+}
+
+#[test]
 fn code_and_manifests_that_do_not_fit_are_not_deployed() {
     let world = World::new();
     function(&world);

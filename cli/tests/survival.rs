@@ -18,9 +18,10 @@ const FILES: usize = 300;
 
 /// Four nodes that may die and come back.
 struct Mesh {
+    /// Before the world: they show their logs, which lie in it, if the test fails.
+    nodes: BTreeMap<usize, Node>,
     world: World,
     dids: Vec<String>,
-    nodes: BTreeMap<usize, Node>,
 }
 
 impl Mesh {

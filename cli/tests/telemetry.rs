@@ -247,3 +247,27 @@ fn a_log_in_json_is_one_object_a_line() {
         }
     }
 }
+
+#[test]
+fn a_line_of_the_log_leads_to_the_span_of_the_trace() {
+    let world = World::new();
+    let env = [("RUST_LOG", "warn,timerose_node::telemetry=debug")];
+    let node = world.node_with("a", &["--log-format", "json"], &env);
+    let function = wordcount(&world, &node);
+    let trace = call(&world, &node, &function, "a rose");
+    let spans = world.command(&node.dir, &["trace", &trace, "-o", "json"]).json();
+    let lines = || -> BTreeMap<String, serde_json::Value> {
+        let log = std::fs::read_to_string(&node.log).expect("a log");
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")));
+        let of_it = lines.filter(|line: &serde_json::Value| line["trace_id"] == *trace);
+        of_it.map(|line| (line["message"].as_str().expect("a message").to_string(), line)).collect()
+    };
+    wait_until("a line of the request, the call and the run", || lines().len() == 3);
+    for (message, span) in
+        [("a request was answered", "POST /v1/call"), ("a call succeeded", "schedule"), ("a run succeeded", "execute")]
+    {
+        let line = &lines()[message];
+        assert!(spans.to_string().contains(line["span_id"].as_str().expect("an id")), "{span} of {spans}: {line}");
+        assert!(line["us"].is_u64(), "{line}");
+    }
+}

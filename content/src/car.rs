@@ -1,7 +1,11 @@
 //! CAR: content-addressed archives, versions 1 and 2 (<https://ipld.io/specs/transport/car/>), as streams.
 //!
 //! Reading checks every block against its CID and bounds every length before it allocates. The index of version 2 is read past, never trusted.
-//! Writing is version 1, depth first, each block once.
+//! Writing is depth first; version 2 puts an index behind the archive of version 1.
+
+mod index;
+
+pub use index::version_2;
 
 use crate::block::{self, Block, BlockError, MAX_BLOCK_BYTES};
 use crate::exchange::MAX_FETCH_BLOCKS;
@@ -9,7 +13,7 @@ use crate::unixfs::{Error, Get, Problem};
 use bytes::Bytes;
 use cid::Cid;
 use ipld_core::ipld::Ipld;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Read};
 
 /// The longest header, in bytes.
@@ -177,56 +181,75 @@ impl<R: Read> CarReader<R> {
 /// Bytes of an archive.
 pub type Out<'a, E> = dyn FnMut(Bytes) -> Result<(), E> + 'a;
 
-/// Writes an archive, each block once.
+/// Writes an archive of version 1.
 pub struct CarWriter {
-    written: HashSet<Cid>,
+    /// Whether a block is written each time that it is come by, and not the first time alone.
+    repeats: bool,
+    /// Where the section of each block begins; with repetitions, that of the last.
+    written: HashMap<Cid, u64>,
+    /// Bytes so far.
+    size: u64,
 }
 
 impl CarWriter {
-    /// Writes the header.
-    pub fn begin<E>(roots: &[Cid], out: &mut Out<'_, E>) -> Result<CarWriter, E> {
+    /// Writes the header. With `repeats`, who reads a DAG along with the archive need not remember blocks.
+    pub fn begin<E>(roots: &[Cid], repeats: bool, out: &mut Out<'_, E>) -> Result<CarWriter, E> {
         let links = roots.iter().map(|root| Ipld::Link(*root)).collect();
         let fields = [("roots".to_string(), Ipld::List(links)), ("version".to_string(), Ipld::Integer(1))];
         // Writing to memory does not fail.
         let header = serde_ipld_dagcbor::to_vec(&Ipld::Map(BTreeMap::from(fields))).unwrap_or_default();
-        out(prefixed(header.len(), &header))?;
-        Ok(CarWriter { written: HashSet::new() })
+        let header = prefixed(header.len(), &header);
+        let size = header.len() as u64;
+        out(header)?;
+        Ok(CarWriter { repeats, written: HashMap::new(), size })
     }
 
-    /// Writes one block.
-    pub fn block<E>(&mut self, cid: &Cid, get: &mut Get<'_, E>, out: &mut Out<'_, E>) -> Result<(), Error<E>> {
-        self.write(cid, get, out).map(drop)
+    /// Bytes that were written.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
-    /// Writes a block and everything below it, depth first.
+    /// The index for version 2 of what was written. It takes 40 bytes a block.
+    pub fn index(&self) -> Bytes {
+        index::of(&self.written)
+    }
+
+    /// Writes everything below a block, and it first, depth first.
     ///
     /// Fails with [`Problem::TooMany`] beyond the number of blocks that a fetch may bring.
     pub fn below<E>(&mut self, root: &Cid, get: &mut Get<'_, E>, out: &mut Out<'_, E>) -> Result<(), Error<E>> {
         let mut left = vec![*root];
         let mut followed = HashSet::new();
+        let mut steps = 0;
         while let Some(cid) = left.pop() {
-            if !followed.insert(cid) {
+            if !self.repeats && !followed.insert(cid) {
                 continue;
             }
-            if followed.len() > MAX_FETCH_BLOCKS || left.len() > MAX_FETCH_BLOCKS {
+            steps += 1;
+            if steps > MAX_FETCH_BLOCKS || left.len() > MAX_FETCH_BLOCKS {
                 return Err(Problem::TooMany { what: "blocks in an archive", limit: MAX_FETCH_BLOCKS as u64 }.into());
             }
-            let data = self.write(&cid, get, out)?;
+            let data = self.block(&cid, get, out)?;
             // What has no links that can be read has nothing below it.
             left.extend(block::links(&cid, &data).unwrap_or_default().into_iter().rev());
         }
         Ok(())
     }
 
-    fn write<E>(&mut self, cid: &Cid, get: &mut Get<'_, E>, out: &mut Out<'_, E>) -> Result<Bytes, Error<E>> {
+    /// Writes one block, and gives it.
+    pub fn block<E>(&mut self, cid: &Cid, get: &mut Get<'_, E>, out: &mut Out<'_, E>) -> Result<Bytes, Error<E>> {
         // What a CID carries itself needs no block.
         if let Some(data) = block::inline_data(cid) {
             return Ok(data);
         }
         let data = get(cid).map_err(Error::Source)?;
-        if self.written.insert(*cid) {
+        let known = self.written.contains_key(cid);
+        if self.repeats || !known {
+            self.written.insert(*cid, self.size);
             let name = cid.to_bytes();
-            out(prefixed(name.len() + data.len(), &name)).map_err(Error::Source)?;
+            let head = prefixed(name.len() + data.len(), &name);
+            self.size += (head.len() + data.len()) as u64;
+            out(head).map_err(Error::Source)?;
             out(data.clone()).map_err(Error::Source)?;
         }
         Ok(data)
@@ -245,15 +268,19 @@ mod tests {
     use std::collections::HashMap;
     use std::convert::Infallible;
 
-    fn write(root: &Cid, blocks: &HashMap<Cid, Bytes>) -> Vec<u8> {
+    fn written(root: &Cid, blocks: &HashMap<Cid, Bytes>, repeats: bool) -> (Vec<u8>, CarWriter) {
         let mut car = Vec::new();
         let mut out = |bytes: Bytes| -> Result<(), Infallible> {
             car.extend_from_slice(&bytes);
             Ok(())
         };
-        let mut writer = CarWriter::begin(&[*root], &mut out).unwrap();
+        let mut writer = CarWriter::begin(&[*root], repeats, &mut out).unwrap();
         writer.below(root, &mut |cid| Ok(blocks[cid].clone()), &mut out).unwrap();
-        car
+        (car, writer)
+    }
+
+    fn write(root: &Cid, blocks: &HashMap<Cid, Bytes>) -> Vec<u8> {
+        written(root, blocks, false).0
     }
 
     fn read(car: &[u8]) -> Result<(Vec<Cid>, Vec<Block>), CarError> {
@@ -278,7 +305,7 @@ mod tests {
     }
 
     /// The same within version 2, with padding and an index of nonsense.
-    fn version_2(v1: &[u8]) -> Vec<u8> {
+    fn odd_version_2(v1: &[u8]) -> Vec<u8> {
         let mut car = b"\x0a\xa1gversion\x02".to_vec();
         car.extend([0; 16]);
         let (offset, size) = (51 + 7, v1.len() as u64);
@@ -300,14 +327,47 @@ mod tests {
         assert_eq!(found.len(), 3);
         assert_eq!(found[0].cid(), &root);
         assert_eq!(found[2].data(), &b"leaf"[..]);
-        assert_eq!(read(&version_2(&car)).unwrap(), (roots, found));
+        assert_eq!(read(&odd_version_2(&car)).unwrap(), (roots, found));
+    }
+
+    #[test]
+    fn with_repetitions_a_block_comes_wherever_it_is_linked_to() {
+        let (root, blocks) = dag();
+        let (car, writer) = written(&root, &blocks, true);
+        assert_eq!(writer.size(), car.len() as u64);
+        let kinds: Vec<u64> = read(&car).unwrap().1.iter().map(|block| block.cid().codec()).collect();
+        // The root; its inner node with the leaf; the leaf; the inner node with the leaf.
+        assert_eq!(kinds, [DAG_CBOR, DAG_CBOR, RAW, RAW, DAG_CBOR, RAW]);
+    }
+
+    #[test]
+    fn the_index_of_version_2_leads_to_every_section() {
+        let (root, blocks) = dag();
+        let (v1, writer) = written(&root, &blocks, false);
+        let car = [&version_2(writer.size())[..], &v1, &writer.index()].concat();
+        assert_eq!(read(&car).unwrap(), read(&v1).unwrap());
+        let number = |at: usize| u64::from_le_bytes(*car[at..].first_chunk().unwrap()) as usize;
+        let (begin, size, index) = (number(27), number(35), number(43));
+        assert_eq!((begin, size, index), (51, v1.len(), 51 + v1.len()));
+        // The codec, one hash function, sha2-256, one length of entries, which is 40, and the bytes of all.
+        assert_eq!(car[index..index + 6], *b"\x81\x08\x01\0\0\0");
+        assert_eq!(car[index + 6..index + 22], *b"\x12\0\0\0\0\0\0\0\x01\0\0\0\x28\0\0\0");
+        assert_eq!((number(index + 22), car.len() - index - 30), (3 * 40, 3 * 40));
+        let entries: Vec<&[u8]> = car[index + 30..].chunks(40).collect();
+        assert!(entries.is_sorted());
+        for entry in entries {
+            let section = begin + u64::from_le_bytes(*entry[32..].first_chunk().unwrap()) as usize;
+            let length = car[section..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let cid = Cid::read_bytes(&car[section + length..]).unwrap();
+            assert_eq!(cid.hash().digest(), &entry[..32]);
+        }
     }
 
     #[test]
     fn the_header_of_the_specification_comes_out() {
         let root: Cid = "bafkreihdwdcefgh4dqkjv67uzcmw7ojee6xedzdetojuzjevtenxquvyku".parse().unwrap();
         let mut car = Vec::new();
-        CarWriter::begin(&[root], &mut |bytes| {
+        CarWriter::begin(&[root], false, &mut |bytes| {
             car.extend_from_slice(&bytes);
             Ok::<_, Infallible>(())
         })
@@ -320,7 +380,7 @@ mod tests {
     fn archives_that_lie_or_break_off_are_refused() {
         let (root, blocks) = dag();
         let car = write(&root, &blocks);
-        let v2 = version_2(&car);
+        let v2 = odd_version_2(&car);
         let section = car.len() - 41;
         let mut wrong = car.clone();
         *wrong.last_mut().unwrap() ^= 1;

@@ -162,7 +162,8 @@ struct Routes {
     max_frame: usize,
     /// The room of each line when nothing waits.
     room_kib: u32,
-    /// The first line of a peer is the one in use.
+    /// The last line of a peer is the one in use: a peer that began again is reached by its new connection, though the old one may seem
+    /// to stand for seconds.
     peers: Mutex<HashMap<PeerId, Vec<Line>>>,
     /// Peers to disconnect: at most as many as are connected.
     closing: Mutex<HashSet<PeerId>>,
@@ -194,7 +195,7 @@ impl Sender {
 
     /// Waits until no frame waits for a peer any more: the last may still be being written.
     pub async fn drained(&self, peer: &PeerId) {
-        let room = self.0.peers.lock().get(peer).and_then(|lines| lines.first()).map(|line| line.room.clone());
+        let room = self.0.peers.lock().get(peer).and_then(|lines| lines.last()).map(|line| line.room.clone());
         if let Some(room) = room {
             // The semaphore is never closed.
             let _ = room.acquire_many(self.0.room_kib).await;
@@ -224,7 +225,7 @@ impl Sender {
             return Err(SendError::TooLarge);
         }
         let peers = self.0.peers.lock();
-        let line = peers.get(peer).and_then(|lines| lines.first()).ok_or(SendError::NotConnected)?;
+        let line = peers.get(peer).and_then(|lines| lines.last()).ok_or(SendError::NotConnected)?;
         Ok((line.queue.clone(), line.room.clone()))
     }
 }

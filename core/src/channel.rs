@@ -17,8 +17,10 @@ use crate::timers::Timers;
 /// The first pause before a letter is sent again, doubling up to [`PAUSE_MAX`].
 const PAUSE: Instant = 250 * MILLISECOND;
 const PAUSE_MAX: Instant = 5 * SECOND;
-/// How long a letter is kept for a recipient that does not acknowledge it.
+/// How long a letter is kept for a recipient that does not acknowledge it: for a member, whose death is noticed otherwise,
+/// and for anybody else, whose new life nobody tells of.
 const KEPT: Instant = 600 * SECOND;
+const KEPT_FOR_OTHERS: Instant = 60 * SECOND;
 /// The most bytes of letters that wait for one recipient; a message beyond is dropped, as on a stream that is full.
 pub const OUTBOX_MAX: usize = 4 << 20;
 /// The same for all recipients together.
@@ -64,7 +66,7 @@ pub struct Tally {
     pub doubles: u64,
     /// Letters refused for another reason.
     pub refused: u64,
-    /// Messages dropped: too large, an outbox that is full, a recipient that went, ten minutes of silence.
+    /// Messages dropped: too large, an outbox that is full, a recipient that went, or is silent for long.
     pub dropped: u64,
 }
 
@@ -82,6 +84,8 @@ struct Sent {
 struct Peer {
     /// Its life, to which letters are addressed.
     life: u64,
+    /// Whether it was a member when it was last written to.
+    member: bool,
     sent: BTreeMap<u64, Sent>,
     waiting: VecDeque<(Message, usize)>,
     bytes: usize,
@@ -165,7 +169,7 @@ impl Channel {
         message.lease().is_some_and(|lease| self.talks.has(*to, !message.is_answer(), lease))
     }
 
-    /// Writes to a member. `life` is the epoch of its advert; without one the life is that of its last letter.
+    /// Writes to a node. `life` is the epoch of a member's advert; without one the life is that of its last letter.
     pub fn post(&mut self, now: Instant, to: NodeId, life: Option<u64>, message: Message, out: &mut Vec<Output>) {
         self.lives(to, life.unwrap_or(0));
         self.talks.said(to, true, &message);
@@ -175,6 +179,7 @@ impl Channel {
             return;
         };
         let Some(peer) = self.peers.get_mut(&to) else { return };
+        peer.member = life.is_some();
         if peer.bytes + bytes > OUTBOX_MAX || self.bytes + bytes > OUTBOXES_MAX {
             self.tally.dropped += 1;
             return;
@@ -228,7 +233,7 @@ impl Channel {
             self.make_room_for_a_stranger(&from, trusted);
         }
         self.lives(from, opened.epoch());
-        let Letter { acks, message } = opened.into_letter();
+        let Letter { acks, message, .. } = opened.into_letter();
         self.acknowledged(now, from, &acks, out);
         let Some(peer) = self.peers.get_mut(&from) else { return Ok(None) };
         (peer.heard, peer.silent, peer.unanswered) = (now, false, None);
@@ -284,7 +289,7 @@ impl Channel {
         let lane = self.peers.get(&to).and_then(|peer| peer.owed_lane).unwrap_or(Lane::Replies);
         let acks = self.take_owed(to);
         let Some(peer) = self.peers.get(&to).filter(|_| !acks.is_empty()) else { return };
-        let letter = Letter { acks, message: None };
+        let letter = Letter { acks, message: None, delegation: None };
         out.push(Output::Post(Post { to, lane, epoch: self.epoch, life: peer.life, seq: 0, letter }));
     }
 
@@ -321,7 +326,7 @@ impl Channel {
         self.timers.set(seq, now + sent.pause);
         sent.pause = (sent.pause * 2).min(PAUSE_MAX);
         let lane = if sent.message.is_answer() { Lane::Replies } else { Lane::Tasks };
-        let letter = Letter { acks, message: Some(sent.message.clone()) };
+        let letter = Letter { acks, message: Some(sent.message.clone()), delegation: None };
         out.push(Output::Post(Post { to, lane, epoch: self.epoch, life, seq, letter }));
     }
 
@@ -378,7 +383,7 @@ impl Channel {
             let Some(peer) = self.peers.get_mut(&to) else { continue };
             let first = peer.sent.first_key_value().map(|(&seq, _)| seq);
             let Some(sent) = peer.sent.get(&seq) else { continue };
-            if now - sent.since >= KEPT {
+            if now - sent.since >= if peer.member { KEPT } else { KEPT_FOR_OTHERS } {
                 let bytes = sent.bytes;
                 peer.sent.remove(&seq);
                 peer.bytes -= bytes;

@@ -9,10 +9,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
+use crate::delegation::Delegation;
 use crate::id::{NodeId, Now};
 use crate::message::{BODY_MAX, Message};
-use crate::record::{Record, RecordError, Signed, decode, encode, open};
+use crate::record::{Record, RecordError, Signed, Verified, decode, encode, open};
 use crate::task::{Arg, Task};
 
 /// The largest letter, in bytes; what is larger goes by CID: see [`Message::fits_a_letter`].
@@ -77,6 +79,9 @@ pub struct Letter {
     pub acks: Vec<u64>,
     /// The same message as on a stream; none in a mere acknowledgement.
     pub message: Option<Message>,
+    /// A signed [`Delegation`], where the sender asks in the place of a node; with each claim, or before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delegation: Option<ByteBuf>,
 }
 
 impl Record for Letter {
@@ -180,12 +185,13 @@ impl Envelope {
     }
 
     /// Opens an envelope: `verify` says whether a signature is that of a key over some bytes, `unseal` gives the letter's
-    /// bytes if they were sealed to this node by the sender.
+    /// bytes if they were sealed to this node by the sender. A delegation in the letter is verified too, and no more: whether it
+    /// gives a right is decided later.
     pub fn open(
         bytes: &[u8],
         me: NodeId,
         now: Now,
-        verify: impl FnOnce(&NodeId, &[u8], &[u8; 64]) -> bool,
+        verify: impl Fn(&NodeId, &[u8], &[u8; 64]) -> bool,
         unseal: impl FnOnce(&Envelope) -> Option<Vec<u8>>,
     ) -> Result<Opened, EnvelopeError> {
         let envelope = Envelope::peek(bytes).map_err(EnvelopeError::Record)?;
@@ -195,14 +201,17 @@ impl Envelope {
         if !envelope.is_good(now) {
             return Err(EnvelopeError::Expired { exp: envelope.exp });
         }
-        let envelope = open::<Envelope>(bytes, verify).map_err(EnvelopeError::Record)?.into_value();
+        let envelope = open::<Envelope>(bytes, &verify).map_err(EnvelopeError::Record)?.into_value();
         let issuer = envelope.iss;
         let letter = unseal(&envelope).ok_or(EnvelopeError::Unreadable { issuer })?;
-        let letter: Letter = decode(&letter).map_err(EnvelopeError::Record)?;
+        let mut letter: Letter = decode(&letter).map_err(EnvelopeError::Record)?;
         if letter.acks.len() > ACKS_MAX || letter.message.as_ref().is_some_and(|message| message.fits_a_letter().is_none()) {
             return Err(EnvelopeError::Record(RecordError::Malformed(format!("a letter of {issuer} over its bounds"))));
         }
-        Ok(Opened { from: issuer, epoch: envelope.epoch, life: envelope.life, seq: envelope.seq, lane: envelope.lane, letter })
+        let delegation = letter.delegation.take().map(|bytes| open::<Delegation>(&bytes, &verify)).transpose();
+        let delegation = delegation.map_err(EnvelopeError::Record)?.map(Verified::into_value);
+        let Envelope { epoch, life, seq, lane, .. } = envelope;
+        Ok(Opened { from: issuer, epoch, life, seq, lane, letter, delegation })
     }
 }
 
@@ -240,14 +249,15 @@ pub struct Opened {
     seq: u64,
     lane: Lane,
     letter: Letter,
+    delegation: Option<Delegation>,
 }
 
 impl Opened {
     /// Takes a letter as sealed and signed without a check. For drivers without ciphers, such as the simulator; a tidy
     /// test forbids it in the node.
-    pub fn assume(from: NodeId, post: Post) -> Opened {
+    pub fn assume(from: NodeId, post: Post, delegation: Option<Delegation>) -> Opened {
         let Post { lane, epoch, life, seq, letter, .. } = post;
-        Opened { from, epoch, life, seq, lane, letter }
+        Opened { from, epoch, life, seq, lane, letter, delegation }
     }
 
     /// Who wrote it.
@@ -273,6 +283,11 @@ impl Opened {
     /// The topic on which it came.
     pub fn lane(&self) -> Lane {
         self.lane
+    }
+
+    /// In whose place the sender says that it asks; the signature is right, whatever it says.
+    pub fn delegation(&self) -> Option<&Delegation> {
+        self.delegation.as_ref()
     }
 
     /// What it says.

@@ -119,7 +119,7 @@ impl Executor {
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
-        if let Err(reason) = self.admit(from, task.size(), members) {
+        if let Err(reason) = self.admit(now, from, task.size(), members) {
             return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } });
         }
         self.next += 1;
@@ -141,9 +141,9 @@ impl Executor {
         }
     }
 
-    fn admit(&self, from: NodeId, bytes: usize, members: &Membership) -> Result<(), Nack> {
+    fn admit(&self, now: Instant, from: NodeId, bytes: usize, members: &Membership) -> Result<(), Nack> {
         let config = &members.config;
-        if !members.trusts(&from) {
+        if !members.serves(&from, now) {
             return Err(Nack::Denied);
         }
         if !config.roles.contains(&Role::Executor) {

@@ -27,7 +27,8 @@ pub const WASM_FAN: &str = "wasm-fan";
 /// Engine `wasm-command`: a WASI preview 1 program. The only entry is `_start`; the first argument is its standard input and
 /// further ones its `argv`, after [`Function::args`]; standard output is the result. Code without `_start` that exports
 /// `malloc` is a library: any entry `entry(argc, argv) -> exit code` is called as C's `main` is, after `_initialize` if there
-/// is one.
+/// is one. An entry may have another name than what it exports, arguments of its own, and all that it is given as its
+/// standard input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Which engine runs the code. A name that a node does not know makes it no candidate, not an error.
@@ -60,9 +61,9 @@ impl Record for Function {
 }
 
 /// One thing that a function can be called for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The exported name.
+    /// By which it is called.
     pub name: String,
     /// What it takes, in order.
     pub params: Vec<Param>,
@@ -71,6 +72,23 @@ pub struct Entry {
     pub variadic: bool,
     /// The type of its result, for people and pages: `bytes`, `text`, `json`.
     pub result: String,
+    /// What a command exports for it, where that has another name.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub export: String,
+    /// The entry's own arguments of a command, after [`Function::args`] and before those of a call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+    /// Whether all arguments of a call are a command's standard input, one after another, each with a line end behind it;
+    /// else the first alone is.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub joined: bool,
+}
+
+impl Entry {
+    /// The exported name.
+    pub fn exported(&self) -> &str {
+        if self.export.is_empty() { &self.name } else { &self.export }
+    }
 }
 
 /// One parameter: a name and a type for people and pages.

@@ -60,6 +60,8 @@ pub enum Ticket {
     Inquiry(u64),
     /// A peer's inquiry of that number.
     Inform(NodeId, u64),
+    /// A peer's question of that number for a block.
+    Give(NodeId, u64),
 }
 
 /// What happened. It can be written down and read back, so that a node's decisions can be replayed.
@@ -364,6 +366,15 @@ pub enum Output {
         function: Cid,
         /// Who is likely to have it.
         hints: Vec<NodeId>,
+    },
+    /// Put down a manifest that came by letter, if it is what it should be. Answered by [`Input::Loaded`].
+    Learn {
+        /// Who asks.
+        ticket: Ticket,
+        /// Its CID.
+        function: Cid,
+        /// The block, still to be checked.
+        block: ByteBuf,
     },
     /// Bring content here.
     Fetch {

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::capability::{Advert, Role};
+use crate::delegation::Guests;
 use crate::envelope::Via;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
@@ -120,6 +121,8 @@ pub struct Membership {
     announced: Instant,
     /// Members that died, left or began again, until somebody takes them.
     departed: Vec<NodeId>,
+    /// The keys that trusted nodes let ask for work in their place.
+    pub guests: Guests,
 }
 
 impl Membership {
@@ -139,6 +142,7 @@ impl Membership {
             announce: None,
             announced: 0,
             departed: Vec::new(),
+            guests: Guests::default(),
         }
     }
 
@@ -150,6 +154,11 @@ impl Membership {
     /// Whether work and answers of this node are believed.
     pub fn trusts(&self, node: &NodeId) -> bool {
         *node == self.config.me || self.config.trust.contains(node)
+    }
+
+    /// Whether calls of this key are taken: a trusted node's, or one that such a node lets ask in its place.
+    pub fn serves(&self, node: &NodeId, now: Instant) -> bool {
+        self.trusts(node) || self.guests.has(node, now)
     }
 
     /// Whether messages reach this node now.

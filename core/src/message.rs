@@ -148,6 +148,20 @@ pub enum Message {
         /// The answer.
         reply: Reply,
     },
+    /// Tell me this small block: no stream brings it. Answered by [`Message::Got`].
+    Get {
+        /// Names the question.
+        query: u64,
+        /// Which.
+        cid: Cid,
+    },
+    /// The block.
+    Got {
+        /// The question.
+        query: u64,
+        /// Its bytes, still to be checked; none if it is not here, or over [`RESULT_MAX`] bytes.
+        block: Option<ByteBuf>,
+    },
     /// Fetch these blocks from me and keep them.
     Hold {
         /// Names the batch.
@@ -230,9 +244,9 @@ impl Message {
 
     /// Whether it answers another message.
     pub fn is_answer(&self) -> bool {
-        use Message::{Grant, Held, Inform, Kept, Nack, Outcome, Unknown};
+        use Message::{Got, Grant, Held, Inform, Kept, Nack, Outcome, Unknown};
         let of_a_lease = matches!(self, Grant { .. } | Nack { .. } | Outcome { .. } | Unknown { .. });
-        of_a_lease || matches!(self, Held { .. } | Kept { .. } | Inform { .. })
+        of_a_lease || matches!(self, Held { .. } | Kept { .. } | Inform { .. } | Got { .. })
     }
 
     /// Its encoding's length, in bytes, if it fits a letter on a PubSub topic. What does not has to name its content by
@@ -248,6 +262,7 @@ impl Message {
             Message::Claim { task, hints, .. } => task.check().is_ok() && hints.len() <= HINTS_MAX,
             Message::Holds { cids, .. } | Message::Hold { cids, .. } => cids.len() <= CIDS_MAX,
             Message::Outcome { body: Some(body), .. } => body.len() <= RESULT_MAX,
+            Message::Got { block: Some(block), .. } => block.len() <= RESULT_MAX,
             Message::Held { bits, sizes, .. } => bits.len() <= CIDS_MAX / 8 && sizes.len() <= SIZES_MAX,
             Message::Inquire { question, .. } => question.is_bounded(),
             Message::Inform { reply, .. } => reply.is_bounded(),

@@ -11,6 +11,7 @@ use crate::id::{Instant, MILLISECOND, NodeId, Now};
 use crate::inquiry::Inquiries;
 use crate::io::{Here, Input, Memo, Output, Ticket};
 use crate::ledger::{Begin, Ledger, is_own};
+use crate::manifest::{Found, Manifests};
 use crate::membership::{Membership, NodeConfig};
 use crate::memo::Memory;
 use crate::message::Message;
@@ -39,6 +40,7 @@ pub struct Node {
     ledger: Ledger,
     searches: Searches,
     inquiries: Inquiries,
+    manifests: Manifests,
     unsigned: Unsigned,
     channel: Channel,
     /// Empty between inputs: what its memory is kept for.
@@ -60,6 +62,7 @@ impl Node {
             ledger: Ledger::default(),
             searches: Searches::new(1 << 63 | epoch << 20),
             inquiries: Inquiries::new(3 << 62 | epoch << 20),
+            manifests: Manifests::new(epoch),
             unsigned: Unsigned::default(),
             channel: Channel::new(epoch),
             outputs: Vec::new(),
@@ -123,6 +126,7 @@ impl Node {
             self.ledger.next_wakeup(),
             self.searches.next_wakeup(),
             self.inquiries.next_wakeup(),
+            self.manifests.next_wakeup(),
             self.channel.next_wakeup(),
         ]
         .into_iter()
@@ -175,6 +179,7 @@ impl Node {
             .chain(store)
             .chain(self.ledger.residue())
             .chain([self.memory.residue(), self.searches.residue(), self.inquiries.residue(), self.unsigned.residue()])
+            .chain([self.manifests.residue()])
             .chain(self.channel.residue())
             .filter(|(_, count)| *count > 0)
             .collect()
@@ -277,9 +282,11 @@ impl Node {
     fn answer(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
         let (clock, members) = (now.monotonic_us, &self.members);
         match input {
-            Input::Loaded { ticket: Ticket::Call(id), function } => self.scheduler.loaded(clock, id, function, members, out),
             Input::Loaded { ticket: Ticket::Work(id), function } => self.executor.loaded(clock, id, function, members, out),
-            Input::Loaded { ticket: Ticket::Job(id), function } => self.runner.loaded(id, function, out),
+            Input::Loaded { ticket, function } => {
+                let found = self.manifests.loaded(clock, ticket, function, members, out);
+                self.found(clock, found, out);
+            }
             Input::Fetched { ticket: Ticket::Work(id), bytes } => self.executor.fetched(clock, id, bytes, members, out),
             Input::Fetched { ticket: Ticket::Keep(id), bytes } => self.ledger.kept(now, id, bytes, out),
             Input::Fetched { ticket: Ticket::Hold(from, batch), bytes } => self.store.held(from, batch, bytes, out),
@@ -290,6 +297,9 @@ impl Node {
             }
             Input::Have { ticket: Ticket::Holds(from, query), here } => self.store.answer(from, query, here, out),
             Input::Read { ticket: Ticket::Work(id), bytes } => self.executor.read(id, bytes, out),
+            Input::Read { ticket: Ticket::Give(to, query), bytes: block } => {
+                out.push(Output::Send { to, message: Message::Got { query, block } });
+            }
             Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
             Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
             Input::Informed { ticket: Ticket::Inquiry(id), reply } => self.inquiries.here(clock, id, reply, members, out),
@@ -303,6 +313,17 @@ impl Node {
             Input::Identified { ticket: Ticket::Work(id), task } => self.executor.identified(now, id, task, members, out),
             // An answer to a ticket that never asks for such a thing.
             _ => {}
+        }
+    }
+
+    /// Manifests that were read or are not to be had, to whoever wants them.
+    fn found(&mut self, now: Instant, found: impl IntoIterator<Item = Found>, out: &mut Vec<Output>) {
+        for (ticket, function, told) in found {
+            match ticket {
+                Ticket::Call(id) => self.scheduler.loaded(now, id, (function, told), &self.members, out),
+                Ticket::Job(id) => self.runner.loaded(id, function, out),
+                _ => {}
+            }
         }
     }
 
@@ -355,6 +376,11 @@ impl Node {
             Message::Recall { query, keys } => self.memory.asked(from, query, keys, members, out),
             Message::Inquire { query, question } => Inquiries::asked(from, query, question, members, out),
             Message::Inform { query, reply } => self.inquiries.there(from, query, reply, out),
+            Message::Get { query, cid } => Manifests::asked(from, query, cid, members, out),
+            Message::Got { query, block } => {
+                let found = self.manifests.there(from, query, block, out);
+                self.found(clock, found, out);
+            }
             Message::Hold { batch, cids } => self.store.hold(from, batch, cids, members, out),
             Message::Kept { batch, kept } => self.store.kept(clock, from, batch, kept, members, out),
         }
@@ -363,7 +389,10 @@ impl Node {
     /// A letter came: what it says is as good as what comes on a stream.
     fn posted(&mut self, now: Now, opened: Opened, out: &mut Vec<Output>) {
         let (clock, from, members) = (now.monotonic_us, opened.from(), &mut self.members);
-        let message = self.channel.heard(clock, opened, |id| members.trusts(id), out);
+        if let Some(delegation) = opened.delegation().filter(|delegation| members.trusts(&delegation.iss)) {
+            members.guests.admit(now, from, delegation);
+        }
+        let message = self.channel.heard(clock, opened, |id| members.serves(id, clock), out);
         if message != Err(Refusal::OtherLife) && message != Err(Refusal::OldLife) {
             members.spoke(clock, &from);
         }
@@ -399,6 +428,8 @@ impl Node {
         self.store.gone(clock, peer, &self.members, out);
         self.searches.gone(peer, out);
         self.inquiries.gone(peer, out);
+        let unfound = self.manifests.gone(peer);
+        self.found(clock, unfound, out);
     }
 
     fn tick(&mut self, now: Now, out: &mut Vec<Output>) {
@@ -415,6 +446,8 @@ impl Node {
         self.store.tick(clock, &self.members, out);
         self.searches.tick(clock, out);
         self.inquiries.tick(clock, out);
+        let unfound = self.manifests.tick(clock);
+        self.found(clock, unfound, out);
         self.ledger.tick(now, out);
     }
 

@@ -142,17 +142,17 @@ impl Scheduler {
         self.timers.set(id, call.deadline);
         self.calls.insert(id, Box::new(State::new(call, now)));
         match known {
-            Some(function) => self.loaded(now, id, Ok(function), members, out),
+            Some(function) => self.loaded(now, id, (Ok(function), None), members, out),
             None => out.push(Output::Load { ticket: Ticket::Call(id), function, hints: Vec::new() }),
         }
     }
 
-    /// The manifest is here, or is not to be had.
+    /// The manifest is here, or is not to be had. Who told it, if it came by letter, is asked first.
     pub fn loaded(
         &mut self,
         now: Instant,
         id: u64,
-        function: Result<Arc<Function>, Failure>,
+        (function, told): (Result<Arc<Function>, Failure>, Option<NodeId>),
         members: &Membership,
         out: &mut Vec<Output>,
     ) {
@@ -161,6 +161,7 @@ impl Scheduler {
             Err(failure) => self.settle(id, Err(failure), None),
             Ok(function) => {
                 let recall = state.may_recall(&function);
+                state.call.target = state.call.target.or(told);
                 state.call.function = Some(function);
                 if !recall {
                     return self.locate(now, id, members, out);

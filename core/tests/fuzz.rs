@@ -11,6 +11,7 @@ use common::*;
 use ipld_core::ipld::Ipld;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::delegation::Delegation;
 use timerose_core::envelope::{Envelope, Lane, Letter, Opened, Post, Via};
 use timerose_core::function::{Determinism, Function, Limits};
 use timerose_core::id::{NodeId, Now};
@@ -103,6 +104,8 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
         accepted += survives(rng, &seal(&envelope(node(1)), |_| [0; 64]), 67, Envelope::peek);
         accepted += survives(rng, &seal(&session, |_| [0; 64]), 67, |bytes| open::<Session>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&advert, |_| [0; 64]), 67, |bytes| open::<Advert>(bytes, |_, _, _| true));
+        let lent = Delegation { nbf: Some(7), ..delegation(node(1), node(3)) };
+        accepted += survives(rng, &seal(&lent, |_| [0; 64]), 67, |bytes| open::<Delegation>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&root, |_| [0; 64]), 67, |bytes| open::<Root>(bytes, |_, _, _| true));
         accepted += survives(rng, &encode(&receipt(node(1))), 0, decode::<Receipt>);
         accepted +=
@@ -237,7 +240,7 @@ impl Chaos {
 
     fn message(&mut self) -> Message {
         let lease = self.number();
-        match self.rng.u8(0..17) {
+        match self.rng.u8(0..19) {
             0 | 1 => {
                 let (task, budget_ms, hints) = (self.task(), self.number(), vec![self.node()]);
                 let [memo, keep, inline] = [(); 3].map(|()| self.rng.bool());
@@ -268,6 +271,8 @@ impl Chaos {
             13 => Message::Recall { query: lease, keys: self.cids() },
             14 => Message::Inquire { query: lease, question: self.question() },
             15 => Message::Inform { query: lease, reply: self.reply() },
+            16 => Message::Get { query: lease, cid: self.cid() },
+            17 => Message::Got { query: lease, block: self.rng.bool().then(|| ByteBuf::from(self.bits())) },
             _ => Message::Kept { batch: lease, kept: if self.rng.bool() { Ok(()) } else { Err(self.failure()) } },
         }
     }
@@ -309,10 +314,20 @@ impl Chaos {
         let message = (self.rng.u8(0..5) > 0).then(|| self.message());
         let lane = if self.rng.bool() { Lane::Tasks } else { Lane::Replies };
         let life = if self.rng.u8(0..20) == 0 { self.number() } else { anything().epoch };
-        let post =
-            Post { to: node(1), lane, epoch: self.rng.u64(0..3), life, seq: self.number(), letter: Letter { acks, message } };
+        let post = Post {
+            to: node(1),
+            lane,
+            epoch: self.rng.u64(0..3),
+            life,
+            seq: self.number(),
+            letter: Letter { acks, message, delegation: None },
+        };
         let from = if self.rng.u8(0..10) == 0 { NodeId([self.rng.u8(..); 32]) } else { self.node() };
-        Opened::assume(from, post)
+        let delegation = (self.rng.u8(0..4) == 0).then(|| {
+            let (iss, sub) = (self.node(), self.node());
+            Delegation { sub, exp: self.number(), ..delegation(iss, from) }
+        });
+        Opened::assume(from, post, delegation)
     }
 
     /// An answer to something that the node asked, or to nothing.
@@ -424,6 +439,7 @@ impl Chaos {
             | Output::List { ticket, .. }
             | Output::Have { ticket, .. }
             | Output::Read { ticket, .. }
+            | Output::Learn { ticket, .. }
             | Output::Recall { ticket, .. }
             | Output::Persist { ticket: Some(ticket), .. }
             | Output::Identify { ticket, .. }
@@ -433,7 +449,9 @@ impl Chaos {
                 Message::Claim { lease, .. } => self.numbers.push(*lease),
                 Message::Holds { query, .. } => self.numbers.push(*query),
                 Message::Hold { batch, .. } => self.numbers.push(*batch),
-                Message::Recall { query, .. } | Message::Inquire { query, .. } => self.numbers.push(*query),
+                Message::Recall { query, .. } | Message::Inquire { query, .. } | Message::Get { query, .. } => {
+                    self.numbers.push(*query)
+                }
                 _ => {}
             },
             _ => {}

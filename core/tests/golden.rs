@@ -9,7 +9,9 @@ use std::fmt::Write;
 use common::*;
 use expect_test::expect_file;
 use ipld_core::ipld::Ipld;
+use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Session};
+use timerose_core::delegation::Delegation;
 use timerose_core::envelope::{Envelope, Letter};
 use timerose_core::function::Function;
 use timerose_core::id::{DAG_CBOR, cid_of};
@@ -44,11 +46,14 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("receipt", &receipt(node(1))),
         record("root", &root(node(1))),
         record("session", &session(node(1))),
+        record("delegation", &delegation(node(1), node(3))),
+        record("delegation from later on", &Delegation { nbf: Some(NOW.unix_ms / 1000), ..delegation(node(1), node(3)) }),
         record("advert", &advert(node(1))),
         record("recording", &Recording { config: config() }),
         record("turn", &turn()),
         entries().iter().map(|(name, entry)| record(name, entry)).collect(),
         record("letter", &letter()),
+        record("letter in another's place", &Letter { delegation: Some(ByteBuf::from(b"sealed".to_vec())), ..letter() }),
         record("envelope", &envelope(node(1))),
         format!("task id for node 1\n{}\n\n", task.id(&node(1))),
         format!("task id for node 2\n{}\n\n", task.id(&node(2))),
@@ -63,12 +68,14 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
 fn envelopes_have_the_bytes_of_the_fixture() {
     // Not a real signature: the place where it stands is what this is about.
     let session = seal(&session(node(1)), |_| [0xaa; 64]);
+    let delegation = seal(&delegation(node(1), node(3)), |_| [0xee; 64]);
     let advert = seal(&advert(node(1)), |_| [0xbb; 64]);
     let root = seal(&root(node(1)), |_| [0xcc; 64]);
     let envelope = seal(&envelope(node(1)), |_| [0xdd; 64]);
     let proof = &proofs(node(1), |_| [0xdd; 64])[3];
     let text = [
         ("session", &session),
+        ("delegation", &delegation),
         ("advert", &advert),
         ("root", &root),
         ("proof of the fourth of five", proof),
@@ -96,6 +103,7 @@ fn what_is_written_is_read_back() {
     assert_eq!(decode(&encode(&job())), Ok(job()));
     assert_eq!(decode(&encode(&receipt(node(1)))), Ok(receipt(node(1))));
     assert_eq!(decode(&encode(&session(node(1)))), Ok(session(node(1))));
+    assert_eq!(decode(&encode(&delegation(node(1), node(3)))), Ok(delegation(node(1), node(3))));
     assert_eq!(decode(&encode(&advert(node(1)))), Ok(advert(node(1))));
     assert_eq!(decode(&encode(&letter())), Ok(letter()));
     assert_eq!(decode(&encode(&envelope(node(1)))), Ok(envelope(node(1))));
@@ -122,6 +130,8 @@ fn bytes_that_are_cut_short_or_go_on_are_refused() {
     }
     let sealed = seal(&session(node(1)), |_| [0; 64]);
     refuses_every_truncation("session", &sealed, |bytes| open::<Session>(bytes, |_, _, _| true));
+    let sealed = seal(&delegation(node(1), node(3)), |_| [0; 64]);
+    refuses_every_truncation("delegation", &sealed, |bytes| open::<Delegation>(bytes, |_, _, _| true));
     let sealed = seal(&advert(node(1)), |_| [0; 64]);
     refuses_every_truncation("advert", &sealed, |bytes| open::<Advert>(bytes, |_, _, _| true));
     refuses_every_truncation("receipt", &encode(&receipt(node(1))), decode::<Receipt>);
@@ -220,7 +230,6 @@ fn more_bytes_than_the_schema_allows_are_refused_unread() {
 
 #[test]
 fn lists_over_their_bounds_are_refused() {
-    use serde_bytes::ByteBuf;
     use timerose_core::message::{ADVERTS_MAX, CIDS_MAX, HINTS_MAX, KEYS_MAX, Message, SIZES_MAX};
     use timerose_core::task::{ARGS_MAX, Arg, Task};
     let claim = |args: usize, hints: usize| {

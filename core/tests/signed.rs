@@ -6,6 +6,7 @@ use common::*;
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Session, SessionError};
+use timerose_core::delegation::{Delegation, DelegationError, GOOD_SECONDS};
 use timerose_core::id::{NodeId, Now};
 use timerose_core::proof::{Proof, Root, open_proof, prove};
 use timerose_core::record::{RecordError, Signed, Verified, address, decode, encode, open, seal};
@@ -216,5 +217,33 @@ fn an_old_session_and_one_for_too_long_are_refused() {
         let token = Session { exp, ..token.clone() };
         let verdict = token.check(peer, me, Now { unix_ms, ..NOW });
         assert_eq!(verdict.is_ok(), (exp, unix_ms) == (0, 0), "exp {exp} at {unix_ms}");
+    }
+}
+
+#[test]
+fn a_delegation_is_for_one_key_and_gives_what_is_the_issuers_own() {
+    let (issuer, holder) = (node(1), node(3));
+    let good = delegation(issuer, holder);
+    assert_eq!(good.check(holder, NOW), Ok(()));
+    assert_eq!(good.check(node(4), NOW), Err(DelegationError::NotTheHolder { audience: holder }));
+    let lent_on = Delegation { sub: node(2), ..good.clone() };
+    assert_eq!(lent_on.check(holder, NOW), Err(DelegationError::LentOn { owner: node(2) }));
+    let more = Delegation { cmd: "/".into(), ..good.clone() };
+    assert_eq!(more.check(holder, NOW), Err(DelegationError::UnknownRight));
+    let under_conditions = Delegation { pol: vec!["==".into()], ..good.clone() };
+    assert_eq!(under_conditions.check(holder, NOW), Err(DelegationError::UnknownRight));
+}
+
+#[test]
+fn a_delegation_is_good_for_a_day_and_for_no_longer() {
+    let (day, holder) = (GOOD_SECONDS as i64, node(3));
+    let good = delegation(node(1), holder);
+    let expired = Err(DelegationError::Expired { exp: good.exp });
+    assert_eq!([at(day + 30), at(-30)].map(|now| good.check(holder, now)), [Ok(()); 2]);
+    assert_eq!([at(day + 31), at(-31)].map(|now| good.check(holder, now)), [expired; 2]);
+    let later = |seconds: u64| Delegation { nbf: Some(NOW.unix_ms / 1000 + seconds), ..good.clone() };
+    assert_eq!([later(30), later(31)].map(|lent| lent.check(holder, NOW)), [Ok(()), expired]);
+    for (exp, unix_ms) in [(u64::MAX, NOW.unix_ms), (0, u64::MAX), (u64::MAX, u64::MAX)] {
+        assert!(Delegation { exp, ..good.clone() }.check(holder, Now { unix_ms, ..NOW }).is_err(), "exp {exp} at {unix_ms}");
     }
 }

@@ -157,11 +157,11 @@ impl Shape {
     /// Checks that the module has `entry`, with the signature that its parameters ask for.
     pub(crate) fn check_entry(&self, engine: &str, entry: &Entry) -> Result<(), Failure> {
         if engine == WASM_COMMAND && self.functions.contains_key(START) {
-            let fits = entry.name == START;
-            return if fits { Ok(()) } else { Err(rejected("the only entry of a program is _start")) };
+            let fits = entry.exported() == START;
+            return if fits { Ok(()) } else { Err(rejected("a program exports _start alone: it is what each entry calls")) };
         }
         if engine == WASM_COMMAND {
-            return self.check_function(&entry.name, &Signature::Integers(2));
+            return self.check_function(entry.exported(), &Signature::Integers(2));
         }
         let integers = if entry.variadic { 3 } else { 1 + entry.params.len() };
         self.check_function(&entry.name, &Signature::Integers(integers))
@@ -212,7 +212,12 @@ pub(crate) fn check(function: &Function, code: &[u8]) -> Result<(), Failure> {
     if function.engine == WASM_FAN && !(function.args.is_empty() && function.env.is_empty() && function.mounts.is_empty()) {
         return Err(rejected("wasm-fan code has no arguments of its own, no environment and no mounts"));
     }
-    if function.args.iter().any(|arg| arg.contains('\0')) {
+    let of_command = |entry: &Entry| !entry.export.is_empty() || !entry.args.is_empty() || entry.joined;
+    if function.engine == WASM_FAN && function.entries.iter().any(of_command) {
+        return Err(rejected("export, args and joined are for entries of commands"));
+    }
+    let args = || function.args.iter().chain(function.entries.iter().flat_map(|entry| &entry.args));
+    if args().any(|arg| arg.contains('\0')) {
         return Err(rejected("args are text without zero bytes"));
     }
     if function.env.iter().any(|(key, value)| key.is_empty() || key.contains(['=', '\0']) || value.contains('\0')) {
@@ -235,7 +240,10 @@ pub fn describe(code: &[u8]) -> Result<(&'static str, Vec<Entry>), Failure> {
     if shape.functions.contains_key(START) {
         shape.check_engine(WASM_COMMAND)?;
         let params = vec![param("stdin", "bytes"), param("args", "text")];
-        return Ok((WASM_COMMAND, vec![Entry { name: START.into(), params, variadic: true, result: "bytes".into() }]));
+        return Ok((
+            WASM_COMMAND,
+            vec![Entry { name: START.into(), params, variadic: true, result: "bytes".into(), ..Entry::default() }],
+        ));
     }
     if !shape.functions.contains_key(ALLOC) {
         return Err(rejected("the module exports neither _start (wasm-command) nor memory and alloc (wasm-fan)"));
@@ -254,7 +262,7 @@ fn fan_entry(name: &str, signature: &Signature) -> Option<Entry> {
         return None;
     }
     let params = (b'a'..=b'z').take(integers - 1).map(|letter| param(&char::from(letter).to_string(), "bytes")).collect();
-    Some(Entry { name: name.to_string(), params, variadic: false, result: "bytes".into() })
+    Some(Entry { name: name.to_string(), params, result: "bytes".into(), ..Entry::default() })
 }
 
 fn param(name: &str, kind: &str) -> Param {

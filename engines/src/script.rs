@@ -29,36 +29,60 @@ struct Language {
     name: &'static str,
     /// The module of the pinned package in `interpreters/requirements.txt`, as a UnixFS file.
     interpreter: &'static str,
-    entry: &'static str,
+    /// What of it is called.
+    export: &'static str,
     /// Where the script is mounted.
     source: &'static str,
-    /// What calls the script's handler, or runs the script; and what that needs.
-    shims: &'static [Shim],
-    /// A line that begins with one of these declares a handler.
-    handlers: &'static [&'static str],
+    /// What runs a plain script, if the interpreter does not do so by itself.
+    plain: Option<&'static Shim>,
+    /// What calls the script's handler.
+    handler: &'static Shim,
+    /// What calls the script's `map` and `reduce`.
+    mapreduce: &'static Shim,
+    /// What those need.
+    helpers: &'static [Shim],
+    /// How a line begins that declares something: what stands before its name, and behind it.
+    declares: &'static [(&'static str, &'static str)],
+}
+
+impl Language {
+    fn declares(&self, text: &str, name: &str) -> bool {
+        let rest = |line, before| str::strip_prefix(line, before).and_then(|rest: &str| rest.strip_prefix(name));
+        let is_it =
+            |line| self.declares.iter().any(|(before, behind)| rest(line, before).is_some_and(|rest| rest.starts_with(behind)));
+        text.lines().any(is_it)
+    }
 }
 
 const PYTHON: Language = Language {
     name: "python",
     interpreter: "bafybeibrmpa425cvjtwv5dfuom7oqjrokrh2z7kuimcmn332wk5gitgmue",
-    entry: START,
+    export: START,
     source: "/app/main.py",
-    shims: &[
-        Shim { path: "/timerose/handler.py", text: include_str!("script/handler.py") },
+    plain: None,
+    handler: &Shim { path: "/timerose/handler.py", text: include_str!("script/handler.py") },
+    mapreduce: &Shim { path: "/timerose/mapreduce.py", text: include_str!("script/mapreduce.py") },
+    helpers: &[
+        Shim { path: "/timerose/shared.py", text: include_str!("script/shared.py") },
         Shim { path: "/timerose/failed.py", text: include_str!("script/failed.py") },
     ],
-    handlers: &["def handler("],
+    declares: &[("def ", "(")],
 };
 
 const JAVASCRIPT: Language = Language {
     name: "javascript",
     interpreter: "bafybeif35ssgfczc52pmyipa7jgpghvvpp64lcfwkbgskkcp5x2voggsjy",
     // The package has QuickJS as a library; this is its `main`.
-    entry: "qjs_init_argv",
+    export: "qjs_init_argv",
     source: "/app/main.js",
-    shims: &[Shim { path: "/timerose/run.js", text: include_str!("script/run.js") }],
-    handlers: &["export function handler(", "export async function handler(", "export const handler ="],
+    plain: Some(&RUN_JS),
+    handler: &RUN_JS,
+    mapreduce: &RUN_JS,
+    helpers: &[],
+    declares: &[("export function ", "("), ("export async function ", "("), ("export const ", " =")],
 };
+
+const RUN_JS: Shim = Shim { path: "/timerose/run.js", text: include_str!("script/run.js") };
 
 /// Kilobytes of stack that QuickJS gives itself. It ends before the machine's own stack does, so that a script without end
 /// fails with an error of its own.
@@ -69,8 +93,8 @@ const JAVASCRIPT_STACK: &str = "--stack-size=128k";
 pub struct Script {
     /// The code: an interpreter.
     pub interpreter: Cid,
-    /// The only entry.
-    pub entry: Entry,
+    /// One entry; or `map` and `reduce`.
+    pub entries: Vec<Entry>,
     /// The arguments that make the interpreter run the script.
     pub args: Vec<String>,
     /// The script, and what helps it.
@@ -100,21 +124,43 @@ pub fn script(language: &str, source: Cid, text: &[u8], memory: u64) -> Result<S
         return Err(rejected(format!("a script of over {SOURCE_MAX} bytes")));
     }
     let text = std::str::from_utf8(text).map_err(|_| rejected("a script that is not UTF-8"))?;
-    let handler = text.lines().any(|line| known.handlers.iter().any(|start| line.starts_with(start)));
-    // MicroPython runs a plain script by itself.
-    let shims = if handler || known.name == JAVASCRIPT.name { known.shims } else { &[] };
+    let (handler, mapreduce) = (known.declares(text, "handler"), known.declares(text, "map") && known.declares(text, "reduce"));
+    let (shim, mode) = match (mapreduce, handler) {
+        (true, _) => (Some(known.mapreduce), None),
+        (false, true) => (Some(known.handler), Some("handler")),
+        (false, false) => (known.plain, Some("script")),
+    };
+    let shims = || shim.into_iter().chain(if mapreduce || handler { known.helpers } else { &[] });
     let mut mounts = BTreeMap::from([(known.source.to_string(), source)]);
-    mounts.extend(shims.iter().map(|shim| (shim.path.to_string(), cid_of(RAW, shim.text.as_bytes()))));
-    let main = shims.first().map_or(known.source, |shim| shim.path).to_string();
+    mounts.extend(shims().map(|shim| (shim.path.to_string(), cid_of(RAW, shim.text.as_bytes()))));
+    let main = shim.map_or(known.source, |shim| shim.path).to_string();
     let args = if known.name == PYTHON.name {
         // The heap has a fixed size. The rest is for the interpreter itself.
         vec!["-X".into(), format!("heapsize={}k", (memory - memory / 8) >> 10), main]
     } else {
-        vec![JAVASCRIPT_STACK.into(), main, if handler { "handler" } else { "script" }.into()]
+        [JAVASCRIPT_STACK.into(), main].into_iter().chain(mode.map(String::from)).collect()
     };
-    let (name, kind) = if handler { ("event", "json") } else { ("stdin", "bytes") };
-    // One parameter that may be given any number of times: a call needs no argument, and the further ones are `argv`.
-    let params = vec![Param { name: name.into(), kind: kind.into() }];
-    let entry = Entry { name: known.entry.into(), params, variadic: true, result: kind.into() };
-    Ok(Script { interpreter, entry, args, mounts, files: shims.iter().map(|shim| shim.text).collect() })
+    let entries = match mode {
+        None => vec![entry(known, "map", ("text", "text"), false), entry(known, "reduce", ("values", "json"), true)],
+        // One parameter that may be given any number of times: a call needs no argument, and the further ones are `argv`.
+        Some(_) => {
+            let (name, kind) = if handler { ("event", "json") } else { ("stdin", "bytes") };
+            let params = vec![Param { name: name.into(), kind: kind.into() }];
+            vec![Entry { name: known.export.into(), params, variadic: true, result: kind.into(), ..Entry::default() }]
+        }
+    };
+    Ok(Script { interpreter, entries, args, mounts, files: shims().map(|shim| shim.text).collect() })
+}
+
+/// One of the two entries of a map-reduce script: its name is its argument, and what it takes is standard input.
+fn entry(language: &Language, name: &str, (param, kind): (&str, &str), variadic: bool) -> Entry {
+    Entry {
+        name: name.into(),
+        params: vec![Param { name: param.into(), kind: kind.into() }],
+        variadic,
+        result: "json".into(),
+        export: language.export.into(),
+        args: vec![name.into()],
+        joined: variadic,
+    }
 }

@@ -42,7 +42,7 @@ fn function(engine: &str, entry: &str) -> Function {
     Function {
         engine: engine.into(),
         code: cid_of(RAW, b"code"),
-        entries: vec![Entry { name: entry.into(), params, variadic: false, result: "bytes".into() }],
+        entries: vec![Entry { name: entry.into(), params, result: "bytes".into(), ..Entry::default() }],
         determinism: Determinism::Pure,
         limits: Limits::default(),
         args: Vec::new(),

@@ -38,7 +38,7 @@ fn deploy(setup: &mut Setup, language: &str, text: &str, memory: u64) -> Functio
     for file in &made.files {
         setup.content.file(*file);
     }
-    let mut function = function(WASM_COMMAND, made.interpreter, vec![made.entry]);
+    let mut function = function(WASM_COMMAND, made.interpreter, made.entries);
     (function.args, function.mounts, function.limits.memory) = (made.args, made.mounts, memory);
     let module = setup.content.bytes(&made.interpreter);
     setup.engine.check(&function, &module).expect("fit to be deployed");
@@ -116,6 +116,42 @@ fn a_handler_is_given_the_event_and_its_result_is_json_whatever_it_prints() {
         assert_eq!(output(&mut setup, language, text, &[r#"{"a":[1,2.5,null,true]}"#]), said(r#"{"a":[1,2.5,null,true]}"#, ""));
         assert_eq!(output(&mut setup, language, text, &["7", "b", "c"]), said("7", r#""b","c""#));
         assert_eq!(output(&mut setup, language, text, &[]), said("null", ""));
+    }
+}
+
+#[test]
+fn map_and_reduce_are_entries_and_reduce_takes_any_number_of_values_however_large() {
+    let mut setup = setup();
+    for (language, file) in BOTH.into_iter().zip(["counts.py", "counts.js"]) {
+        let function = deploy(&mut setup, language, &example(file), SCRIPT_MEMORY);
+        let names: Vec<&str> = function.entries.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(names, ["map", "reduce"]);
+        let call = |entry: &str, args: Vec<Arg>| -> serde_json::Value {
+            let given = work(function.clone(), entry, args);
+            serde_json::from_slice(&setup.output(&given)).expect("JSON")
+        };
+        let first = call("map", vec![inline(&"the rose: the ROSE")]);
+        assert_eq!(first, serde_json::json!({"the": 2, "rose": 2}));
+        // Larger than an argument of a command may be, and behind it a line end of its own.
+        let text: String = (0..20_000).map(|n| format!("w{n} the ")).collect();
+        let second = call("map", vec![inline(&text)]);
+        let both = vec![inline(&first.to_string()), inline(&format!("{second}\n"))];
+        let sum = call("reduce", both);
+        assert_eq!((&sum["the"], &sum["rose"], &sum["w19999"]), (&20_002.into(), &2.into(), &1.into()));
+        let again = call("reduce", vec![inline(&sum.to_string()), inline(&first.to_string())]);
+        assert_eq!(again["the"], 20_004);
+        assert_eq!(call("reduce", vec![]), serde_json::json!({}));
+    }
+    let (python, javascript) = (
+        "def map(text):\n    return {1}\ndef reduce(values):\n    return 1",
+        "export const map = (text) => 1n;\nexport const reduce = () => 1;",
+    );
+    for (language, text) in BOTH.into_iter().zip([python, javascript]) {
+        let function = deploy(&mut setup, language, text, SCRIPT_MEMORY);
+        match setup.failure(&work(function, "map", vec![inline(&"a")])) {
+            Failure::FunctionFailed { exit: 1, stderr } => assert!(stderr.contains("TypeError"), "{stderr}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod bitswap;
 mod calls;
 mod content;
+mod delegations;
 mod deploy;
 mod error;
 mod events;
@@ -11,6 +12,7 @@ mod gateway;
 mod jobs;
 mod logs;
 mod metrics;
+mod net;
 mod pins;
 mod receipts;
 mod repo;
@@ -62,7 +64,7 @@ pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> 
     let bodies_kib = Arc::new(Semaphore::new(BODIES_MAX / 1024));
     let router = router(Api { client, ports, events: events::Events::new(), bodies_kib });
     tokio::spawn(async move {
-        if let Err(why) = axum::serve(listener, router).await {
+        if let Err(why) = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await {
             tracing::error!(%why, "the API ended");
         }
     });
@@ -77,6 +79,7 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/v1/id", get(status::id))
         .route("/v1/members", get(status::members))
+        .route("/v1/net", get(net::stat))
         .route("/v1/events", get(events::events))
         .route("/v1/executors", get(executors::executors))
         .route("/v1/call", post(calls::call))
@@ -86,6 +89,7 @@ fn router(api: Api) -> Router {
         .route("/v1/work", get(work::list))
         .route("/v1/work/{handle}", get(work::get))
         .route("/v1/work/{handle}/cancel", post(work::cancel))
+        .route("/v1/delegations", post(delegations::delegate))
         .route("/v1/deploy", post(deploy::deploy))
         .route("/v1/abi/{cid}", get(calls::abi))
         .route("/v1/receipt/{cid}", get(receipts::receipt))

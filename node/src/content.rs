@@ -1,5 +1,6 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
+mod archive;
 mod import;
 mod pins;
 mod repo;
@@ -146,6 +147,10 @@ impl Driver {
                 let what = async move { driver.load(function, &hints).await };
                 self.begin(ticket, done, what, |ticket, function| Input::Loaded { ticket, function });
             }
+            Output::Learn { ticket, function, block } => {
+                let what = async move { driver.learn(function, block).await };
+                self.begin(ticket, done, what, |ticket, function| Input::Loaded { ticket, function });
+            }
             Output::Fetch { ticket, roots, recursive, durable, hints } => {
                 let what = async move {
                     if durable {
@@ -171,7 +176,9 @@ impl Driver {
                 self.begin(ticket, done, what, |ticket, here| Input::Have { ticket, here: here.unwrap_or_default() });
             }
             Output::Read { ticket, cid } => {
-                let what = async move { driver.small(cid).await };
+                // A peer is told any small block that it asks for; what goes along with an outcome is bytes of a file.
+                let any = matches!(ticket, Ticket::Give(..));
+                let what = async move { driver.small(cid, any).await };
                 // What cannot be read does not go along.
                 self.begin(ticket, done, what, |ticket, bytes| Input::Read { ticket, bytes: bytes.ok().flatten() });
             }
@@ -209,11 +216,11 @@ impl Driver {
         running.insert(ticket, task.abort_handle());
     }
 
-    /// A block that is here, if it is small enough to go along with an answer.
-    async fn small(&self, cid: Cid) -> Result<Option<ByteBuf>, Failure> {
+    /// A block that is here, if it is small enough to go along with an answer, and bytes of a file or `any`.
+    async fn small(&self, cid: Cid, any: bool) -> Result<Option<ByteBuf>, Failure> {
         let content = self.0.content.clone();
         let block = blocking(move || content.block(&cid).map_err(of_content)).await?;
-        Ok((cid.codec() == RAW && block.len() <= RESULT_MAX).then(|| ByteBuf::from(block)))
+        Ok(((any || cid.codec() == RAW) && block.len() <= RESULT_MAX).then(|| ByteBuf::from(block)))
     }
 
     /// Puts down a result that came along with its outcome, and passes the outcome on. Bytes that are not the result's, or
@@ -237,6 +244,17 @@ impl Driver {
             let message = Message::Outcome { lease, outcome: Ok(done), body: None };
             let _ = to.send(Input::Message { from, message }).await;
         });
+    }
+
+    /// Puts down a manifest that came by letter, and reads it.
+    async fn learn(&self, cid: Cid, bytes: ByteBuf) -> Result<Arc<Function>, Failure> {
+        let content = self.0.content.clone();
+        blocking(move || {
+            let block = Block::new(cid, bytes.into_vec()).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+            content.store().put_many(&[block]).map_err(|e| of_store(&e))
+        })
+        .await?;
+        self.load(cid, &[]).await
     }
 
     /// Reads a manifest, from peers where it is not here.
@@ -372,9 +390,9 @@ impl Driver {
                     let _ = failed.send(Err(failure)).await;
                 }
             }
-            ContentRequest::Car { root, path, scope, chunks } => {
+            ContentRequest::Car { root, path, how, chunks } => {
                 let failed = chunks.clone();
-                if let Err(failure) = self.export_car(root, path, scope, chunks).await {
+                if let Err(failure) = self.export_car(root, path, how, chunks).await {
                     let _ = failed.send(Err(failure)).await;
                 }
             }

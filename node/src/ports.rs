@@ -23,6 +23,8 @@ use timerose_core::view::View;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
+use crate::delegates::Delegates;
+use crate::net::Net;
 use crate::telemetry::Telemetry;
 
 /// Where an answer goes.
@@ -47,7 +49,7 @@ pub(crate) enum ContentRequest {
     /// The bytes of a file, in order; where a part is given, those from its start to before its end.
     Read { file: Cid, part: Option<(u64, u64)>, chunks: Chunks },
     /// A CAR of what a path names, with the blocks on the way to it.
-    Car { root: Cid, path: String, scope: Scope, chunks: Chunks },
+    Car { root: Cid, path: String, how: CarHow, chunks: Chunks },
     /// Keep the blocks of a CAR, and pin its roots where that is asked for.
     ImportCar { source: Box<dyn Read + Send>, pin: bool, answer: Answer<Imported> },
     /// The bytes of one block, from peers where it is not here.
@@ -158,16 +160,45 @@ pub(crate) struct Opened {
     pub index: Option<Named>,
 }
 
+/// How a CAR is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CarHow {
+    /// How much of what a path names goes into it.
+    pub scope: Scope,
+    /// Whether a block is there each time that it is come by, and not once alone.
+    pub repeats: bool,
+    /// Whether it is of version 2, with an index, or of version 1.
+    pub version_2: bool,
+}
+
 /// How much of what a path names goes into a CAR, in the terms of the trustless gateway.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Its block.
     Block,
-    /// A file, or a folder without what is in it.
-    Entity,
+    /// A file or a part of it, or a folder without what is in it.
+    Entity(Option<Span>),
     /// All below it.
     All,
+}
+
+/// Bytes of a file, from the first to the last, both included. A negative number counts from the file's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub first: i64,
+    /// `None`: that of the file.
+    pub last: Option<i64>,
+}
+
+impl Span {
+    /// What there is of it in a file of so many bytes, as a start and the place after the end; `None`: nothing.
+    pub fn within(self, size: u64) -> Option<(u64, u64)> {
+        let size = i128::from(size);
+        let place = |number: i64| i128::from(number) + if number < 0 { size } else { 0 };
+        let first = place(self.first).max(0);
+        let end = self.last.map_or(size, |last| place(last) + 1).min(size);
+        (first < end).then(|| Some((u64::try_from(first).ok()?, u64::try_from(end).ok()?))).flatten()
+    }
 }
 
 /// What a CAR brought.
@@ -450,6 +481,10 @@ pub(crate) struct ApiPorts {
     pub telemetry: Telemetry,
     /// What the DHT is told.
     pub announcements: Announcements,
+    /// What goes over the network.
+    pub net: Net,
+    /// Who may ask in this node's place.
+    pub delegates: Delegates,
 }
 
 /// What the drivers count, for `/metrics`.
@@ -461,6 +496,10 @@ pub(crate) struct Counters {
     pub messages_out: AtomicU64,
     /// Messages from peers.
     pub messages_in: AtomicU64,
+    /// Bytes of messages sent to peers.
+    pub message_bytes_out: AtomicU64,
+    /// Bytes of messages from peers.
+    pub message_bytes_in: AtomicU64,
     /// Messages that were dropped because a peer's queue was full or it was gone.
     pub messages_dropped: AtomicU64,
     /// Envelopes published.
@@ -471,8 +510,6 @@ pub(crate) struct Counters {
     pub envelopes_dropped: AtomicU64,
     /// Envelopes refused: forged, altered, expired, sealed by somebody else.
     pub envelopes_refused: AtomicU64,
-    /// Gossip that was not passed on: malformed, for another topic, or replayed.
-    pub gossip_refused: AtomicU64,
     /// Streams refused: forged, truncated, oversized.
     pub refused: AtomicU64,
     /// Runs of guests that ended.
@@ -487,6 +524,11 @@ impl Counters {
     /// Counts one.
     pub fn count(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts so many.
+    pub fn add(counter: &AtomicU64, many: usize) {
+        counter.fetch_add(many as u64, Ordering::Relaxed);
     }
 
     /// Reads a counter.

@@ -93,9 +93,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let begin = Instant::now();
     let (lock, epoch) = lock(&config.dir)?;
     let keys = Keys::open(&config.dir)?;
-    let counters = Arc::new(Counters::default());
+    let (counters, requests) = (Arc::new(Counters::default()), Requests::default());
     let telemetry = observe(&config, &keys, begin)?;
-    let requests = Requests::default();
     let (work, work_rx) = work_queue();
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
@@ -112,17 +111,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (node, recorder) = decider(&config, keys.id(), epoch, engines.names())?;
     let (view, view_rx) = watch::channel(node.view());
 
-    let (to_swarm, swarm_rx) = queue();
-    let (to_content, content_rx) = queue();
-    let (to_receipts, receipts_rx) = queue();
-    let (to_promises, promises_rx) = queue();
-    let (to_signer, signer_rx) = queue();
-    let (to_telemetry, telemetry_rx) = queue();
+    let [(to_swarm, swarm_rx), (to_content, content_rx), (to_receipts, receipts_rx)] = [queue(), queue(), queue()];
+    let [(to_promises, promises_rx), (to_signer, signer_rx), (to_telemetry, telemetry_rx)] = [queue(), queue(), queue()];
     let (content_port, content_requests) = mpsc::channel(PORT_QUEUE);
     let (engine_port, engine_requests) = mpsc::channel(PORT_QUEUE);
 
-    let outbox = swarm.outbox();
-    let peers = swarm.run(swarm_rx, finds, work.clone(), done.clone());
+    let (outbox, delegates) = (swarm.outbox(), swarm.delegates());
+    let (peers, net) = swarm.run(swarm_rx, finds, work.clone(), done.clone());
     let engine = engines.run(config.offers.slots, engine_requests, done.clone())?;
     let client = Client::new(work.clone(), requests, functions, receipts.known());
     receipts.run(receipts_rx, done.clone());
@@ -137,6 +132,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         counters: counters.clone(),
         telemetry: telemetry.clone(),
         announcements,
+        net,
+        delegates,
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
@@ -277,6 +274,7 @@ impl Drivers {
             | Output::Announce { .. }
             | Output::Dial { .. } => self.swarm.push(output),
             Output::Load { .. }
+            | Output::Learn { .. }
             | Output::Fetch { .. }
             | Output::List { .. }
             | Output::Have { .. }

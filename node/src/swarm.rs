@@ -19,11 +19,14 @@ use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Output};
 use timerose_core::message::Frame;
 use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
 
 use crate::announce::Announcements;
 use crate::config::{Config, Reach, StartError};
+use crate::delegates::Delegates;
 use crate::finder::Find;
 use crate::keys::{Keys, node_of, peer_of};
+use crate::net::{Ask, Net, TopicKind};
 use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
@@ -31,18 +34,23 @@ mod build;
 mod dht;
 mod faults;
 mod gossip;
+mod limits;
 mod mail;
 mod routing;
 mod seal;
+mod traffic;
 
 use build::{Protocols, ProtocolsEvent};
 use faults::Faulty;
-use gossip::{Said, Topics};
+use gossip::{Fate, Said, Topics, kind_of, kind_of_lane};
 use mail::{Mail, Ready};
 use routing::Routing;
+use traffic::Traffic;
 
 /// How often topics that nobody uses are left.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
+/// How often the standing of peers that brought too much gossip is looked at.
+const FORGIVE_EVERY: Duration = Duration::from_secs(1);
 /// How often a relay is tried again that this node is not reached through.
 const RELAY_AGAIN: Duration = Duration::from_secs(5);
 
@@ -58,8 +66,13 @@ impl Outbox {
     /// Says something to a peer.
     pub fn send(&self, to: &NodeId, frame: &Frame) {
         let Some(peer) = peer_of(to) else { return };
-        match self.sender.try_send(&peer, Bytes::from(frame.encode())) {
-            Ok(()) => Counters::count(&self.counters.messages_out),
+        let bytes = Bytes::from(frame.encode());
+        let length = bytes.len();
+        match self.sender.try_send(&peer, bytes) {
+            Ok(()) => {
+                Counters::count(&self.counters.messages_out);
+                Counters::add(&self.counters.message_bytes_out, length);
+            }
             Err(why) => {
                 Counters::count(&self.counters.messages_dropped);
                 tracing::debug!(%peer, %why, "message dropped");
@@ -76,6 +89,7 @@ pub(crate) struct Driver {
     counters: Arc<Counters>,
     keys: Keys,
     topics: Topics,
+    delegates: Delegates,
     routing: Routing,
     relays: Relays,
     reach: Reach,
@@ -96,7 +110,7 @@ impl Driver {
         announcements: Announcements,
     ) -> Result<Driver, StartError> {
         let fail = |addr: &str, why: String| StartError::Listen { addr: addr.to_string(), why };
-        let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec::new(keys.clone())));
+        let (tasks, sender, events) = frames::new(wire::config(), Arc::new(TaskCodec::new(keys.clone(), counters.clone())));
         let mut swarm = build::swarm(config, keys, exchange, tasks)?;
         for addr in &config.join {
             parse(addr)?;
@@ -109,12 +123,13 @@ impl Driver {
                 relays.insert(parsed, Some(listener));
             }
         }
-        let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone());
+        let delegates = Delegates::new(keys.clone());
+        let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone(), delegates.clone());
         let routing = Routing::new(announcements, config.reach.public);
         let outbox = Outbox { sender, counters: counters.clone() };
         let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
         let (keys, reach) = (keys.clone(), config.reach);
-        Ok(Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens })
+        Ok(Driver { swarm, outbox, events, counters, keys, topics, delegates, routing, relays, reach, faults, listens })
     }
 
     /// The way to connected peers.
@@ -122,22 +137,29 @@ impl Driver {
         self.outbox.clone()
     }
 
+    /// Who may ask in this node's place.
+    pub fn delegates(&self) -> Delegates {
+        self.delegates.clone()
+    }
+
     /// Runs until `outputs` closes. What peers say comes from what is returned, for [`heard`]; round trips and gossip go to `work`, which
-    /// may be full; this node's own addresses to `own`. Look-ups come by `finds`.
+    /// may be full; this node's own addresses to `own`. Look-ups come by `finds`. Gives the
+    /// handle by which the figures are asked for as well.
     pub fn run(
         self,
         outputs: mpsc::Receiver<Output>,
         finds: mpsc::Receiver<Find>,
         work: WorkSender,
         own: mpsc::Sender<Input>,
-    ) -> mpsc::Receiver<frames::Event<Heard>> {
-        let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens } = self;
+    ) -> (mpsc::Receiver<frames::Event<Heard>>, Net) {
+        let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens, .. } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
-        let addrs = BTreeSet::new();
+        let (net, asks) = Net::new();
+        let (addrs, traffic, somebody) = Default::default();
         let drive =
-            Drive { swarm, outbox, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, somebody: false };
-        tokio::spawn(drive.run(outputs, finds, sealed, listens));
-        events
+            Drive { swarm, outbox, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, traffic, somebody };
+        tokio::spawn(drive.run(outputs, finds, asks, sealed, listens));
+        (events, net)
     }
 }
 
@@ -189,6 +211,7 @@ struct Drive {
     own: mpsc::Sender<Input>,
     counters: Arc<Counters>,
     addrs: BTreeSet<Multiaddr>,
+    traffic: Traffic,
     /// Whether anybody of the DHT was met.
     somebody: bool,
 }
@@ -198,11 +221,14 @@ impl Drive {
         mut self,
         mut outputs: mpsc::Receiver<Output>,
         mut finds: mpsc::Receiver<Find>,
+        mut asks: mpsc::Receiver<Ask>,
         mut sealed: mpsc::Receiver<Ready>,
         listens: bool,
     ) {
         let mut tidy = tokio::time::interval(TIDY_EVERY);
         let mut again = tokio::time::interval(RELAY_AGAIN);
+        let mut forgive = tokio::time::interval(FORGIVE_EVERY);
+        forgive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A node that listens nowhere has all its addresses already.
         let mut input = (!listens).then(|| Input::Listening { addrs: Vec::new() });
         loop {
@@ -218,13 +244,19 @@ impl Drive {
                 },
                 Some(ready) = sealed.recv() => self.publish(ready),
                 Some(find) = finds.recv() => self.routing.find(&mut self.swarm, find),
+                // Whoever asked may be gone.
+                Some(answer) = asks.recv() => drop(answer.send(self.traffic.stat(&self.swarm.behaviour().gossip))),
                 () = self.routing.due(self.somebody) => self.routing.announce(&mut self.swarm.behaviour_mut().kad),
                 _ = again.tick(), if !self.relays.is_empty() => self.relay_again(),
+                _ = forgive.tick(), if self.topics.owes() => self.topics.forgive(&mut self.swarm.behaviour_mut().gossip),
                 _ = tidy.tick() => {
                     self.topics.tidy(&mut self.swarm.behaviour_mut().gossip);
                     self.routing.tidy(&mut self.swarm.behaviour_mut().kad);
                 }
-                event = self.swarm.select_next_some() => input = self.hear(event),
+                event = self.swarm.select_next_some() => {
+                    self.traffic.note(&event);
+                    input = self.hear(event);
+                }
             }
         }
     }
@@ -240,7 +272,12 @@ impl Drive {
                 self.outbox.send(&to, &Frame::Receipts { query, sealed });
             }
             Output::Post(post) => self.mail.send(post),
-            Output::Announce { sealed } => self.topics.announce(&mut self.swarm.behaviour_mut().gossip, sealed),
+            Output::Announce { sealed } => {
+                let bytes = sealed.len();
+                if let Some(sent) = self.topics.announce(&mut self.swarm.behaviour_mut().gossip, sealed) {
+                    self.traffic.published(TopicKind::Members, bytes, sent);
+                }
+            }
             Output::Dial { peer, addrs } => self.dial(peer, &addrs),
             _ => {}
         }
@@ -265,7 +302,9 @@ impl Drive {
         if !self.faults.speaks() {
             return;
         }
+        let length = bytes.len();
         let sent = self.topics.publish(&mut self.swarm.behaviour_mut().gossip, &to, peer_of(&to), lane, bytes);
+        self.traffic.published(kind_of_lane(lane), length, sent);
         Counters::count(if sent { &self.counters.envelopes_out } else { &self.counters.envelopes_dropped });
     }
 
@@ -347,13 +386,23 @@ impl Drive {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         match event {
             gossipsub::Event::Message { propagation_source, message_id, message } => {
-                let (said, judgement) = match self.faults.hears() {
+                let (kind, bytes) = (kind_of(&message.topic), message.data.len());
+                let hears = self.faults.hears();
+                let admitted = !hears || self.topics.admits(gossip, propagation_source, message.source);
+                let (said, judgement) = match hears && admitted {
                     true => self.topics.judge(message),
                     false => (Said::Nothing, gossipsub::MessageAcceptance::Ignore),
                 };
-                if !matches!(judgement, gossipsub::MessageAcceptance::Accept) {
-                    Counters::count(&self.counters.gossip_refused);
-                    tracing::debug!(peer = %propagation_source, "gossip was not passed on");
+                let fate = match judgement {
+                    _ if !admitted => Fate::Limited,
+                    gossipsub::MessageAcceptance::Accept => Fate::PassedOn,
+                    _ => Fate::Refused,
+                };
+                if let Some(kind) = kind {
+                    self.traffic.came(kind, bytes, fate);
+                }
+                if fate != Fate::PassedOn {
+                    tracing::debug!(peer = %propagation_source, ?fate, "gossip was not passed on");
                 }
                 gossip.report_message_validation_result(&message_id, &propagation_source, judgement);
                 match said {

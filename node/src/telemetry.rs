@@ -5,6 +5,7 @@
 
 mod durations;
 mod export;
+mod lines;
 mod logs;
 mod otlp;
 mod ring;
@@ -123,6 +124,7 @@ impl Telemetry {
 
     fn keep(&self, record: Record) {
         let (id, sampled) = (self.id(), record.context().sampled);
+        lines::write(id, &record);
         self.0.ring.lock().push(id, record);
         if let Some(exporter) = self.0.exporter.get()
             && sampled

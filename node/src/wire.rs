@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use libp2p::{PeerId, StreamProtocol};
+use std::sync::Arc;
 use timerose_content::frames::{Codec, Config};
 use timerose_core::capability::{Advert, Session};
 use timerose_core::id::NodeId;
@@ -12,6 +13,7 @@ use timerose_core::message::{FRAME_MAX, Frame, Message};
 use timerose_core::record::Verified;
 
 use crate::keys::{Keys, Roots, node_of, open_verified, wall_clock};
+use crate::ports::Counters;
 
 /// The protocol's name; its number is the version of the messages.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/timerose/task/1");
@@ -41,12 +43,13 @@ pub(crate) fn config() -> Config {
 pub(crate) struct TaskCodec {
     keys: Keys,
     roots: Roots,
+    counters: Arc<Counters>,
 }
 
 impl TaskCodec {
     /// The codec of the node with this key.
-    pub fn new(keys: Keys) -> TaskCodec {
-        TaskCodec { keys, roots: Roots::default() }
+    pub fn new(keys: Keys, counters: Arc<Counters>) -> TaskCodec {
+        TaskCodec { keys, roots: Roots::default(), counters }
     }
 }
 
@@ -58,6 +61,7 @@ impl Codec for TaskCodec {
     }
 
     fn decode(&self, peer: &PeerId, first: bool, frame: Bytes) -> Result<Option<Heard>, String> {
+        Counters::add(&self.counters.message_bytes_in, frame.len());
         let node = node_of(peer).ok_or("its key is not Ed25519")?;
         if first {
             let session = open_verified::<Session>(&frame).map_err(|e| format!("session refused: {e}"))?;
@@ -98,7 +102,7 @@ mod tests {
     #[test]
     fn a_session_opens_the_stream_that_it_was_made_for_and_no_other() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec::new(bob.clone());
+        let codec = TaskCodec::new(bob.clone(), Arc::default());
         let judge = |from: &Keys, frame: Vec<u8>| codec.decode(&peer(from), true, frame.into()).map(|_| ());
         assert_eq!(judge(&alice, alice.session(bob.id())), Ok(()));
         let why = judge(&eve, alice.session(bob.id())).expect_err("stolen");
@@ -110,7 +114,7 @@ mod tests {
     #[test]
     fn a_session_with_any_bit_changed_is_refused() {
         let (alice, bob) = (keys(), keys());
-        let codec = TaskCodec::new(bob.clone());
+        let codec = TaskCodec::new(bob.clone(), Arc::default());
         let token = alice.session(bob.id());
         for bit in 0..token.len() * 8 {
             let mut forged = token.clone();
@@ -122,7 +126,7 @@ mod tests {
     #[test]
     fn an_advert_that_somebody_else_signed_is_refused_and_named() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec::new(bob);
+        let codec = TaskCodec::new(bob, Arc::default());
         let advert = Advert {
             iss: alice.id(),
             addrs: vec![],
@@ -160,7 +164,7 @@ mod tests {
     #[test]
     fn a_receipt_may_be_passed_on_and_its_key_is_computed_here() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec::new(bob);
+        let codec = TaskCodec::new(bob, Arc::default());
         let heard = codec.decode(&peer(&eve), false, told(&proofs(alice.id(), &alice))).expect("good");
         let Some(Heard::Receipts(from, 3, receipts)) = heard else { panic!("receipts") };
         assert_eq!((from, receipts.len()), (eve.id(), 3));
@@ -174,7 +178,7 @@ mod tests {
     #[test]
     fn a_receipt_with_any_bit_changed_is_refused_also_below_a_root_that_is_known() {
         let (alice, bob, eve) = (keys(), keys(), keys());
-        let codec = TaskCodec::new(bob);
+        let codec = TaskCodec::new(bob, Arc::default());
         let all = proofs(alice.id(), &alice);
         codec.decode(&peer(&eve), false, told(&all)).expect("good, and the root is known from now on");
         for bit in 0..all[1].len() * 8 {

@@ -81,7 +81,13 @@ impl Content {
     fn deploy(&mut self, memory: u64, determinism: Determinism, node: usize) -> Cid {
         let code = cid_of(RAW, format!("code for {memory} bytes").as_bytes());
         let params = || vec![Param { name: "data".into(), kind: "bytes".into() }];
-        let entry = |name: &str, variadic| Entry { name: name.into(), params: params(), variadic, result: "bytes".into() };
+        let entry = |name: &str, variadic| Entry {
+            name: name.into(),
+            params: params(),
+            variadic,
+            result: "bytes".into(),
+            ..Entry::default()
+        };
         let function = Function {
             engine: WASM_FAN.into(),
             code,

@@ -44,6 +44,7 @@ impl World<'_> {
             }
             Output::Dial { addrs, .. } => self.dial(node, &addrs),
             Output::Load { ticket, function, .. } => self.send_for(node, ticket, Want::Manifest(function)),
+            Output::Learn { ticket, function, block } => self.learn(node, ticket, function, &block),
             Output::Fetch { ticket, roots, .. } => self.send_for(node, ticket, Want::Blocks(roots)),
             Output::List { ticket, root } => self.send_for(node, ticket, Want::Listing(root)),
             Output::Stop { ticket } => self.stop(node, ticket),

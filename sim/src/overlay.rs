@@ -2,6 +2,7 @@
 
 use cid::Cid;
 use timerose_core::envelope::{Opened, Post};
+use timerose_core::failure::Failure;
 use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Ticket};
 use timerose_core::message::Message;
@@ -34,6 +35,17 @@ impl World<'_> {
         self.answer(node, Input::Read { ticket, bytes });
     }
 
+    /// A manifest that came by letter is put down.
+    pub(crate) fn learn(&mut self, node: usize, ticket: Ticket, function: Cid, block: &[u8]) {
+        let right = *block == function.to_bytes();
+        if right {
+            self.content.add(function, self.content.size(&function), node);
+        }
+        let wrong = || Failure::NodeFailed { what: "not the block".into() };
+        let function = self.content.function(&function).filter(|_| right).ok_or_else(wrong);
+        self.answer(node, Input::Loaded { ticket, function });
+    }
+
     /// A result that came along is put down.
     pub(crate) fn unpack(&mut self, node: usize, from: NodeId, lease: u64, done: Done, body: &[u8]) {
         if *body == done.result.to_bytes() {
@@ -62,7 +74,7 @@ impl World<'_> {
             return;
         }
         let input = match news {
-            News::Letter(post) => Input::Posted(Opened::assume(id(from), post)),
+            News::Letter(post) => Input::Posted(Opened::assume(id(from), post, None)),
             News::Advert(sealed) => match open(&sealed, |_, _, _| true) {
                 Ok(advert) => Input::Heard { advert },
                 Err(_) => return,

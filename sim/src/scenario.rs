@@ -108,8 +108,8 @@ pub struct Scenario {
     pub safety_ms: u64,
     /// How long the mesh has, once it had time to heal, to end everything; its last minute must be idle.
     pub liveness_ms: u64,
-    /// Calls in a thousand that must give their result in the safety phase, of those that have one and were not taken
-    /// back.
+    /// Calls in a thousand that must give their result in the safety phase, of those that have one, were not taken back and
+    /// were not asked for by a deaf node.
     pub ok_per_mille_min: u64,
     /// Calls in a thousand that must go to the nearest executor, of those whose asker is none; each at the first claim.
     pub nearest_per_mille_min: u64,

@@ -11,7 +11,7 @@ use crate::args::{Dag, DagExport, DagImport};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{say, show};
-use crate::progress::transfer;
+use crate::progress::{stream, transfer};
 use crate::text::{bytes, columns};
 
 /// `timerose dag`
@@ -23,14 +23,17 @@ pub fn dag(client: &Client, command: &Dag) -> Result<(), CliError> {
 }
 
 fn export(client: &Client, args: &DagExport) -> Result<(), CliError> {
-    let mut reader = client.read(&format!("/v1/dag/export/{}", args.cid))?;
+    let reader = client.read(&format!("/v1/dag/export/{}?car-version={}", args.cid, args.car_version))?;
     let Some(to) = &args.to else {
-        let mut stdout = std::io::stdout().lock();
+        let (mut reader, mut stdout) = (reader, std::io::stdout().lock());
         copy(&mut reader, &mut stdout)?;
         return stdout.flush().map_err(|e| CliError::stdout(&e));
     };
     let mut file = File::create_new(to).map_err(|e| CliError::io(to.display(), e))?;
-    let written = copy(&mut reader, &mut file).inspect_err(|_| drop(std::fs::remove_file(to)))?;
+    let bar = stream("exporting");
+    let written = copy(&mut bar.wrap_read(reader), &mut file);
+    bar.finish_and_clear();
+    let written = written.inspect_err(|_| drop(std::fs::remove_file(to)))?;
     say(&format!("{} written", bytes(written)));
     Ok(())
 }

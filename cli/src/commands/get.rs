@@ -1,5 +1,6 @@
 //! `get`: content back to disk, and nothing outside of the target.
 
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::fs::{File, FileTimes, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,6 +12,7 @@ use crate::args::Get;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{say, show};
+use crate::progress::transfer;
 use crate::text::{bytes, plain};
 
 /// `timerose get`
@@ -22,8 +24,10 @@ pub fn get(client: &Client, args: &Get) -> Result<(), CliError> {
     if to.symlink_metadata().is_ok() {
         return Err(CliError::usage(format!("{} exists", to.display()), "choose another path with -o"));
     }
-    let mut got = Got::default();
-    got.fetch(client, &of, &root, &to, 0)?;
+    let mut got = Got { bytes: 0, files: 0, entries: 0, bar: transfer("getting", root["size"].as_u64().unwrap_or(0)) };
+    let fetched = got.fetch(client, &of, &root, &to, 0);
+    got.bar.finish_and_clear();
+    fetched?;
     say(&format!("{} written in {} files", bytes(got.bytes), got.files));
     show(args.output, &json!({"path": to, "bytes": got.bytes, "files": got.files}), || to.display().to_string())
 }
@@ -33,11 +37,11 @@ const DEPTH_MAX: usize = 128;
 const ENTRIES_MAX: u64 = 1_000_000;
 
 /// What was written so far.
-#[derive(Default)]
 struct Got {
     bytes: u64,
     files: u64,
     entries: u64,
+    bar: ProgressBar,
 }
 
 impl Got {
@@ -48,7 +52,7 @@ impl Got {
             return Err(CliError::usage(message, "get a part of it"));
         }
         match entry["kind"].as_str() {
-            Some("symlink") => return link(entry, to, depth),
+            Some("symlink") => return self.bar.suspend(|| link(entry, to, depth)),
             Some("folder") => self.folder(client, of, to, depth)?,
             _ => self.file(client, of, to)?,
         }
@@ -80,7 +84,7 @@ impl Got {
         part.push(".part");
         let part = PathBuf::from(part);
         let failed = |e: std::io::Error| CliError::io(to.display(), e);
-        let mut reader = client.read(&format!("/v1/cat/{of}"))?;
+        let mut reader = self.bar.wrap_read(client.read(&format!("/v1/cat/{of}"))?);
         let written = File::create_new(&part).map_err(failed).and_then(|mut file| copy(&mut reader, &mut file));
         match written {
             Ok(bytes) => {

@@ -33,6 +33,13 @@ impl Peer {
         Peer::start(Command::new(peers.join("node_modules/.bin/node")).arg(peers.join("helia.mjs")))
     }
 
+    /// A client of the gateway at that address, which checks all that it gets.
+    pub fn trustless(api: &str) -> Peer {
+        let peers = peers();
+        let mut node = Command::new(peers.join("node_modules/.bin/node"));
+        Peer::start(node.arg(peers.join("trustless.mjs")).arg(format!("http://{api}")))
+    }
+
     /// With its repository in that folder, and its log beside it.
     pub fn kubo(folder: &Path) -> Peer {
         let peers = peers();
@@ -76,6 +83,21 @@ impl Peer {
         let mut told = json!({"do": "add", "path": path});
         told.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
         self.tell(&told)["cid"].as_str().expect("a CID").to_string()
+    }
+
+    /// Has a Helia give so many blocks as they are, and of others none (`staller`) or false bytes (`liar`).
+    pub fn turn(&mut self, character: &str, after: u32) {
+        self.tell(&json!({"do": "turn", "character": character, "after": after}));
+    }
+
+    /// How many blocks that Helia did not give as they are.
+    pub fn wronged(&mut self) -> u64 {
+        self.tell(&json!({"do": "wronged"}))["blocks"].as_u64().expect("a number")
+    }
+
+    /// Stops its process, or lets it go on (`STOP`, `CONT`).
+    pub fn signal(&self, name: &str) {
+        super::world::signal(&self.child, name);
     }
 
     pub fn subscribe(&mut self, topic: &str) {

@@ -73,13 +73,19 @@ impl World {
 
     /// The same with variables of the environment.
     pub fn node_with(&self, name: &str, args: &[&str], env: &[(&str, &str)]) -> Node {
+        let mut program = Command::new(TIMEROSE);
+        program.envs(env.iter().copied());
+        self.node_by(program, name, args)
+    }
+
+    /// The same by a command of its own that runs the program.
+    pub fn node_by(&self, mut program: Command, name: &str, args: &[&str]) -> Node {
         let dir = self.path(name);
         let log = self.path(&format!("{name}.log"));
-        let mut child = Command::new(TIMEROSE)
+        let mut child = program
             .args(["-v", "node", "--until-stdin-closes", "-o", "json", "--slots", "1", "--data"])
             .arg(&dir)
             .args(args)
-            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(&log).expect("a log"))

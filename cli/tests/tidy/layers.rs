@@ -22,9 +22,11 @@ const NODE_SHARED: &[&str] = &[
     "client",    // how the node's users ask its core
     "announce",  // the queue of what the DHT is told
     "config",    // what a node is told at its start
+    "delegates", // who may ask in this node's place
     "finder",    // the handle by which the DHT is asked
     "frames",    // frames in files that are appended to: what the journal and the recorder write
     "keys",      // its key, and what it checks with those of others
+    "net",       // the handle by which the API asks what goes over the network
     "ports",     // the narrow handles that the loop gives to drivers
     "shown",     // what is shown of a receipt
     "telemetry", // what was seen: a handle that whoever sees something is given

@@ -439,6 +439,7 @@ impl Client {
         let Some(want) = self.wants.get(&cid) else { return };
         let asked = want.standing.values().filter(|s| **s != Standing::Candidate).count();
         let declined = want.standing.values().filter(|s| s.has_declined()).count();
+        tracing::debug!(%cid, asked, silent = asked - declined, "a block was not found");
         let fetches = self.take_back(&cid);
         self.tell(fetches, &cid, &|| Update::NotFound { cid, asked, silent: asked - declined });
     }

@@ -80,9 +80,12 @@ impl<C: Codec> Behaviour<C> {
         let lines = peers.entry(peer).or_default();
         let room = Arc::new(Semaphore::new(self.protocol.config.room_kib()));
         lines.push(Line { connection, queue, room, heard });
-        let event = (lines.len() == 1).then_some(Event::Connected { peer });
+        let event = match lines.len() {
+            1 => Event::Connected { peer },
+            _ => Event::Dropped { peer, why: "a newer connection is used".into() },
+        };
         drop(peers);
-        self.tell(Notice { event, begin: Some(begin) });
+        self.tell(Notice { event: Some(event), begin: Some(begin) });
     }
 
     fn on_closed(&mut self, connection: ConnectionId, peer: PeerId) {
@@ -94,7 +97,7 @@ impl<C: Codec> Behaviour<C> {
             peers.remove(&peer);
             self.routes.closing.lock().remove(&peer);
             Event::Disconnected { peer }
-        } else if at == 0 {
+        } else if at == lines.len() {
             Event::Dropped { peer, why: "the connection in use was closed".into() }
         } else {
             return;

@@ -1,6 +1,7 @@
 //! Nodes for tests: a swarm on loopback with one behaviour, driven by a task that ends with its handle.
 
 use futures::StreamExt;
+use libp2p::identity::Keypair;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, noise, tcp, yamux};
 use std::collections::HashSet;
@@ -35,7 +36,15 @@ pub async fn host<B: NetworkBehaviour + Send>(behaviour: B) -> Host
 where
     B::ToSwarm: std::fmt::Debug,
 {
-    let mut swarm: Swarm<B> = SwarmBuilder::with_new_identity()
+    host_as(&Keypair::generate_ed25519(), behaviour).await
+}
+
+/// The same as the peer with this key.
+pub async fn host_as<B: NetworkBehaviour + Send>(keys: &Keypair, behaviour: B) -> Host
+where
+    B::ToSwarm: std::fmt::Debug,
+{
+    let mut swarm: Swarm<B> = SwarmBuilder::with_existing_identity(keys.clone())
         .with_tokio()
         .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .unwrap()

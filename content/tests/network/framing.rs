@@ -1,11 +1,12 @@
 //! What `frames` promises: order, bounds, names for offences, and one word about each peer's coming and going.
 
-use crate::common::{Host, host, soon};
+use crate::common::{Host, host, host_as, soon};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{AsyncWriteExt, FutureExt};
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, UpgradeInfo, upgrade::OutboundUpgrade};
+use libp2p::identity::Keypair;
 use libp2p::swarm::derive_prelude::ConnectionEstablished;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, OneShotHandler, THandlerInEvent,
@@ -178,6 +179,7 @@ async fn disconnecting_is_told_to_both_and_sending_then_fails() {
 async fn two_connections_to_one_peer_are_one_peer() {
     let (mut a, mut b) = pair().await;
     b.host.connect_again(&a.host).await;
+    assert!(matches!(a.next().await, Event::Dropped { .. }) && matches!(b.next().await, Event::Dropped { .. }));
     for n in 0..100u32 {
         a.sender.send(&b.host.peer, Bytes::copy_from_slice(&n.to_le_bytes())).await.unwrap();
         assert_eq!(b.frame().await.1, &n.to_le_bytes()[..]);
@@ -192,6 +194,24 @@ async fn two_connections_to_one_peer_are_one_peer() {
         }
     };
     assert_eq!(told, Event::Disconnected { peer: a.host.peer });
+}
+
+#[tokio::test]
+async fn a_peer_that_began_again_is_reached_though_its_old_connection_stands() {
+    let keys = Keypair::generate_ed25519();
+    let life = async || {
+        let (behaviour, sender, events) = frames::new(config(100), Arc::new(Plain { opening: None }));
+        Peer { host: host_as(&keys, behaviour).await, sender, events }
+    };
+    let (mut a, old, mut new) = (peer(config(100), None).await, life().await, life().await);
+    a.host.connect(&old.host).await;
+    assert_eq!(a.next().await, Event::Connected { peer: old.host.peer });
+    a.sender.send(&old.host.peer, Bytes::from_static(b"to the old one")).await.unwrap();
+    new.host.connect_again(&a.host).await;
+    // What was said last may have gone to nobody.
+    assert!(matches!(a.next().await, Event::Dropped { peer, .. } if peer == new.host.peer));
+    a.sender.send(&new.host.peer, Bytes::from_static(b"to the new one")).await.unwrap();
+    while !matches!(new.next().await, Event::Message { message: (true, said), .. } if said == "to the new one") {}
 }
 
 #[tokio::test]

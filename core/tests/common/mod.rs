@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use cid::Cid;
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role, Session};
+use timerose_core::delegation::Delegation;
 use timerose_core::envelope::{Envelope, Lane, Letter, Post};
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
@@ -42,8 +43,16 @@ pub fn function() -> Function {
         engine: WASM_COMMAND.into(),
         code: cid("code"),
         entries: vec![
-            Entry { name: "map".into(), params: vec![param("text", "text")], variadic: false, result: "json".into() },
-            Entry { name: "reduce".into(), params: vec![param("counts", "json")], variadic: true, result: "json".into() },
+            Entry { name: "map".into(), params: vec![param("text", "text")], result: "json".into(), ..Entry::default() },
+            Entry {
+                name: "reduce".into(),
+                params: vec![param("counts", "json")],
+                variadic: true,
+                result: "json".into(),
+                export: "_start".into(),
+                args: vec!["reduce".into()],
+                joined: true,
+            },
         ],
         determinism: Determinism::Seeded,
         limits: Limits { memory: 1 << 20, timeout_ms: 5000, output: 4096, fuel: Some(1_000_000) },
@@ -62,6 +71,7 @@ pub fn function() -> Function {
 /// A manifest with nothing in it that can be left out.
 pub fn small_function() -> Function {
     Function {
+        entries: function().entries.into_iter().take(1).collect(),
         determinism: Determinism::Pure,
         limits: Limits::default(),
         args: Vec::new(),
@@ -109,6 +119,11 @@ pub fn session(iss: NodeId) -> Session {
     Session::new(iss, node(2), NOW, vec![7; 12])
 }
 
+/// What lets `holder` run functions in the place of `iss`.
+pub fn delegation(iss: NodeId, holder: NodeId) -> Delegation {
+    Delegation::new(iss, holder, NOW, vec![7; 12])
+}
+
 /// What `iss` says of itself.
 pub fn advert(iss: NodeId) -> Advert {
     Advert {
@@ -126,7 +141,7 @@ pub fn advert(iss: NodeId) -> Advert {
 
 /// A letter with everything in it.
 pub fn letter() -> Letter {
-    Letter { acks: vec![7, 1 << 33], message: Some(Message::Renew { lease: 1 << 40 }) }
+    Letter { acks: vec![7, 1 << 33], message: Some(Message::Renew { lease: 1 << 40 }), delegation: None }
 }
 
 /// An envelope of `iss` for node 2. Its body is no seal: the place where it stands is what this is about.
@@ -278,6 +293,9 @@ pub fn frames() -> Vec<(String, Frame)> {
         ("inform unknown", Message::Inform { query, reply: Reply::Unknown }),
         ("inform spans", Message::Inform { query, reply: Reply::Spans { spans: vec![span()], left_out: 1 } }),
         ("inform log", Message::Inform { query, reply: part_of_a_log() }),
+        ("get", Message::Get { query, cid: cid("a") }),
+        ("got", Message::Got { query, block: Some(ByteBuf::from(b"block".to_vec())) }),
+        ("got nothing", Message::Got { query, block: None }),
         ("hold", Message::Hold { batch, cids }),
         ("kept", Message::Kept { batch, kept: Ok(()) }),
         ("not kept", Message::Kept { batch, kept: Err(Failure::Cancelled) }),

@@ -2,7 +2,9 @@
 
 use serde_bytes::ByteBuf;
 use timerose_core::capability::{Advert, Role};
+use timerose_core::delegation::Delegation;
 use timerose_core::envelope::{Lane, Letter, Opened, Post};
+use timerose_core::id::{NodeId, Now};
 use timerose_core::io::{Input, Output};
 use timerose_core::message::Message;
 use timerose_core::record::Verified;
@@ -29,8 +31,23 @@ impl Player {
         let acks = acks.split(',').filter(|ack| *ack != "-").map(number).collect();
         let message = (!words.is_empty()).then(|| self.message(words));
         let lane = if message.as_ref().is_some_and(Message::is_answer) { Lane::Replies } else { Lane::Tasks };
-        let post = Post { to: node("n1"), lane, epoch, life, seq: number(seq), letter: Letter { acks, message } };
-        Input::Posted(Opened::assume(node(from), post))
+        let post =
+            Post { to: node("n1"), lane, epoch, life, seq: number(seq), letter: Letter { acks, message, delegation: None } };
+        Input::Posted(Opened::assume(node(from), post, None))
+    }
+
+    /// `n2>n9`, of whom to whom, perhaps `n8>n2>n9` where the right is n8's; until when, in seconds; and a letter.
+    pub(super) fn lent(&mut self, words: Words) -> Input {
+        let [way, until, words @ ..] = words else { panic!("no delegation: {words:?}") };
+        let way: Vec<NodeId> = way.split('>').map(node).collect();
+        let [owner, .., holder] = way[..] else { panic!("no delegation: {words:?}") };
+        let new = Delegation::new(way[way.len() - 2], holder, Now::default(), Vec::new());
+        let delegation = Delegation { sub: owner, exp: number(until), ..new };
+        let Input::Posted(letter) = self.letter(words) else { panic!("no letter: {words:?}") };
+        let (to, lane, epoch, life, seq) = (node("n1"), letter.lane(), letter.epoch(), letter.life(), letter.seq());
+        let from = letter.from();
+        let post = Post { to, lane, epoch, life, seq, letter: letter.into_letter() };
+        Input::Posted(Opened::assume(from, post, Some(delegation)))
     }
 
     /// `inline <claim>`: one that wants its result's bytes; `packed <outcome> <bytes>`: one that has them along.
@@ -52,6 +69,9 @@ impl Player {
     pub(super) fn parcel(&self, output: Output) -> String {
         match output {
             Output::Read { ticket, cid } => format!("read {} for {}", self.called(&cid), told(&ticket)),
+            Output::Learn { ticket, function, block } => {
+                format!("learn {} for {}{}", self.called(&function), told(&ticket), along(Some(&block)))
+            }
             Output::Unpack { from, lease, done, body } => {
                 format!("unpack outcome {lease} {} of {}{}", self.called(&done.result), name(&from), along(Some(&body)))
             }

@@ -128,7 +128,13 @@ fn advert(iss: NodeId, epoch: u64, roles: Vec<Role>, slots: u32) -> Verified<Adv
 
 fn function(memory: u64) -> Function {
     let params = |n| (0..n).map(|i| Param { name: format!("p{i}"), kind: "bytes".into() }).collect();
-    let entry = |name: &str, n, variadic| Entry { name: name.into(), params: params(n), variadic, result: "bytes".into() };
+    let entry = |name: &str, n, variadic| Entry {
+        name: name.into(),
+        params: params(n),
+        variadic,
+        result: "bytes".into(),
+        ..Entry::default()
+    };
     Function {
         engine: "wasm".into(),
         code: cid_of(RAW, b"code"),
@@ -293,6 +299,7 @@ impl Player {
             ["audience"] => Input::Audience,
             ["leave"] => Input::Leave,
             ["letter", ref words @ ..] => self.letter(words),
+            ["lent", ref words @ ..] => self.lent(words),
             ["submit" | "job", ..] => self.work_input(words),
             ["where", ref words @ ..] => self.asked_where(words),
             ["inquire", request, ref words @ ..] => Input::Inquire { request: number(request), question: self.question(words) },
@@ -424,6 +431,9 @@ impl Player {
             ["recall", query, ref keys @ ..] => Message::Recall { query: number(query), keys: self.cids(keys) },
             ["inquire", query, ref words @ ..] => Message::Inquire { query: number(query), question: self.question(words) },
             ["inform", query, ref words @ ..] => Message::Inform { query: query_number(query), reply: reply(words) },
+            ["get", query, cid] => Message::Get { query: number(query), cid: self.cid(cid) },
+            ["got", query] => Message::Got { query: number(query), block: None },
+            ["got", query, bytes] => Message::Got { query: number(query), block: Some(ByteBuf::from(bytes.as_bytes().to_vec())) },
             ["hold", batch, ref cids @ ..] => Message::Hold { batch: number(batch), cids: self.cids(cids) },
             ["kept", batch] => Message::Kept { batch: number(batch), kept: Ok(()) },
             ["kept", batch, why] => Message::Kept { batch: number(batch), kept: Err(self.failure(why)) },
@@ -449,7 +459,7 @@ impl Player {
             }
             Output::Stop { ticket } => format!("stop {}", told(&ticket)),
             Output::List { ticket, root } => format!("list {} for {}", self.called(&root), told(&ticket)),
-            Output::Read { .. } | Output::Unpack { .. } => self.parcel(output),
+            Output::Read { .. } | Output::Unpack { .. } | Output::Learn { .. } => self.parcel(output),
             Output::Have { ticket, cids } => format!("have {}? for {}", self.called_all(&cids), told(&ticket)),
             Output::Start { ticket, task, subject, .. } => {
                 format!("start {} for {}, of {}", self.asked(&task), told(&ticket), name(&subject))
@@ -541,6 +551,8 @@ impl Player {
             Message::Holds { query, cids } => format!("holds {} {}", shown(*query), self.called_all(cids)),
             Message::Held { query, bits, .. } => format!("held {} {:?}", shown(*query), &bits[..]),
             Message::Recall { query, keys } => format!("recall {} {}", shown(*query), self.called_all(keys)),
+            Message::Get { query, cid } => format!("get {query} {}", self.called(cid)),
+            Message::Got { query, block } => format!("got {query}{}", letters::along(block.as_ref())),
             Message::Hold { batch, cids } => format!("hold {batch} {}", self.called_all(cids)),
             Message::Kept { batch, kept: Ok(()) } => format!("kept {batch}"),
             Message::Kept { batch, kept: Err(failure) } => format!("kept {batch} {}", self.failed(failure)),

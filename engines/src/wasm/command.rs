@@ -9,6 +9,7 @@ use timerose_core::record;
 use timerose_core::task::{Arg, INLINE_MAX};
 use wasmtime::{Instance, InstancePre, Store};
 
+use super::fan::lengths;
 use super::meter::{self, Meter, Metered, Stop};
 use super::modules::Loaded;
 use super::wasi::{Command, Source};
@@ -28,15 +29,17 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let function = &*work.function;
     let stdin = match work.args.first() {
+        _ if entry.joined => Source::Inline(joined(work, &**host)?),
         Some(Arg::Link(cid)) => Source::Content { cid: *cid, size: host.size(cid)? },
         Some(Arg::Inline(bytes)) => Source::Inline(bytes.clone()),
         None => Source::Inline(Vec::new()),
     };
     let name = if function.about.name.is_empty() || function.about.name.contains('\0') { NAME } else { &function.about.name };
     let mut argv = vec![name.to_string()];
-    argv.extend(function.args.iter().cloned());
+    argv.extend(function.args.iter().chain(&entry.args).cloned());
     let own = argv.len();
-    for (index, arg) in work.args.iter().enumerate().skip(1) {
+    let behind = if entry.joined { usize::MAX } else { 1 };
+    for (index, arg) in work.args.iter().enumerate().skip(behind) {
         argv.push(argument(index, arg, &**host)?);
     }
     let input = stdin.size() + argv.iter().skip(own).map(|arg| arg.len() as u64).sum::<u64>();
@@ -49,7 +52,7 @@ pub(super) fn run(
 
     let engine = program.pre.module().engine();
     let mut store = meter::store(engine, command).map_err(|e| Failure::NodeFailed { what: format!("a wasm store: {e:#}") })?;
-    let ended = start(&program.pre, &mut store, &entry.name);
+    let ended = start(&program.pre, &mut store, entry.exported());
     let mut command = store.into_data();
     match ended {
         Err(error) if !matches!(error.downcast_ref(), Some(Stop::Exit(0))) => {
@@ -108,6 +111,24 @@ fn place_arguments(instance: &Instance, store: &mut Store<Command>) -> wasmtime:
     let placed = memory.and_then(|memory| memory.write(&mut *store, argv as usize, &block).ok());
     placed.ok_or_else(|| Stop::Broke("malloc gave no room for the arguments".into()))?;
     Ok((args.len() as u32, argv))
+}
+
+/// All arguments one after another, each with a line end behind it.
+fn joined(work: &Work, host: &dyn Host) -> Result<Vec<u8>, Failure> {
+    let lengths = lengths(&work.args, &work.function.limits, host)?;
+    let mut bytes = Vec::with_capacity(lengths.iter().map(|length| *length as usize + 1).sum());
+    for (arg, length) in work.args.iter().zip(lengths) {
+        match arg {
+            Arg::Inline(given) => bytes.extend_from_slice(given),
+            Arg::Link(cid) => {
+                let from = bytes.len();
+                bytes.resize(from + length as usize, 0);
+                read_exact(host, cid, 0, &mut bytes[from..])?;
+            }
+        }
+        bytes.push(b'\n');
+    }
+    Ok(bytes)
 }
 
 /// An argument as text: given inline, or as a small file.

@@ -176,7 +176,7 @@ pub fn command(code: Cid) -> Function {
 
 pub fn entry(name: &str, params: usize) -> Entry {
     let params = (0..params).map(|i| Param { name: format!("p{i}"), kind: "bytes".into() }).collect();
-    Entry { name: name.into(), params, variadic: false, result: "bytes".into() }
+    Entry { name: name.into(), params, result: "bytes".into(), ..Entry::default() }
 }
 
 pub fn variadic(name: &str) -> Entry {

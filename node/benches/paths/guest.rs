@@ -40,7 +40,7 @@ impl Guest {
         Function {
             engine: WASM_FAN.into(),
             code,
-            entries: vec![Entry { name: self.entry.into(), params: vec![param], variadic: false, result: "bytes".into() }],
+            entries: vec![Entry { name: self.entry.into(), params: vec![param], result: "bytes".into(), ..Entry::default() }],
             determinism: Determinism::Pure,
             limits: Limits { memory: 16 << 20, timeout_ms: 30_000, output: 1 << 20, fuel: None },
             args: Vec::new(),

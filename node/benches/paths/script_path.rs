@@ -36,7 +36,7 @@ impl<'a> Called<'a> {
         let function = Arc::new(Function {
             engine: WASM_COMMAND.into(),
             code: made.interpreter,
-            entries: vec![made.entry],
+            entries: made.entries,
             determinism: Determinism::Pure,
             limits: Limits { memory: SCRIPT_MEMORY, ..Limits::default() },
             args: made.args,

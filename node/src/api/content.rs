@@ -20,7 +20,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 use super::calls::{ask, parse_cid};
 use super::error::ApiError;
 use super::{Api, Shared};
-use crate::ports::{AddHow, Added, CHUNKS, Chunks, ContentRequest, Copies, Imported, Named, Scope};
+use crate::ports::{AddHow, Added, CHUNKS, CarHow, Chunks, ContentRequest, Copies, Imported, Named, Scope};
 
 /// How long a sender may say nothing in the midst of a body.
 const IDLE: Duration = Duration::from_secs(60);
@@ -202,12 +202,27 @@ pub(super) async fn import(
     Ok(Json(json!({"roots": roots.iter().map(root).collect::<Vec<_>>(), "blocks": blocks, "bytes": bytes})))
 }
 
+/// Of which version a CAR is to be.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct ExportQuery {
+    car_version: Option<u8>,
+}
+
 /// `GET /v1/dag/export/CID`: a CAR of all below it.
-pub(super) async fn export(State(api): Shared, Path(cid): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn export(
+    State(api): Shared,
+    Path(cid): Path<String>,
+    Query(query): Query<ExportQuery>,
+) -> Result<Response, ApiError> {
     let root = parse_cid(&cid)?;
-    let car = |chunks| ContentRequest::Car { root, path: String::new(), scope: Scope::All, chunks };
-    let (_, body) = stream(&api, car).await?;
-    Ok(([(CONTENT_TYPE, "application/vnd.ipld.car; version=1")], body).into_response())
+    let version = query.car_version.unwrap_or(1);
+    if !(1..=2).contains(&version) {
+        return Err(ApiError::usage(format!("a CAR of version {version} is not known"), "1 and 2 are"));
+    }
+    let how = CarHow { scope: Scope::All, repeats: false, version_2: version == 2 };
+    let (_, body) = stream(&api, |chunks| ContentRequest::Car { root, path: String::new(), how, chunks }).await?;
+    Ok(([(CONTENT_TYPE, format!("application/vnd.ipld.car; version={version}"))], body).into_response())
 }
 
 /// `GET /v1/block/CID`: one block as it is, for whoever decodes it himself.

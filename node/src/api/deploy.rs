@@ -140,7 +140,7 @@ async fn code_of(api: &Api, language: &str, source: Cid, manifest: &mut Manifest
         keep(api, Bytes::from_static(file.as_bytes())).await?;
     }
     manifest.engine = Some(WASM_COMMAND.into());
-    manifest.entries = vec![made.entry];
+    manifest.entries = made.entries;
     manifest.args = made.args;
     manifest.mounts.extend(made.mounts.iter().map(|(path, cid)| (path.clone(), cid.to_string())));
     Ok(made.interpreter)

@@ -7,23 +7,24 @@
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{
-    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, VARY,
+    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, VARY,
 };
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use cid::Cid;
 use serde::Deserialize;
 
 use super::calls::{ask, parse_cid};
 use super::content::stream;
 use super::error::ApiError;
 use super::{Api, Shared};
-use crate::ports::{ContentRequest, Named, NamedKind, Scope};
+use crate::ports::{ContentRequest, Named, NamedKind};
 use page::listing;
+use trustless::{block, car, car_how};
 use types::type_of;
 
 mod page;
+mod trustless;
 mod types;
 
 /// What is under a CID never changes.
@@ -45,11 +46,15 @@ pub(super) struct At {
 }
 
 /// The query of a request; what a gateway does not know it passes over.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Ask {
     format: Option<String>,
-    dag_scope: Option<Scope>,
+    dag_scope: Option<String>,
+    entity_bytes: Option<String>,
+    car_version: Option<String>,
+    car_order: Option<String>,
+    car_dups: Option<String>,
 }
 
 /// How content is given.
@@ -90,9 +95,10 @@ pub(super) async fn get(
 async fn answer(api: &Api, method: &Method, uri: &Uri, at: &At, asked: &Ask, headers: &HeaderMap) -> Result<Response, ApiError> {
     let root = parse_cid(&at.cid)?;
     let form = form(asked, headers)?;
-    if form != Form::Plain {
-        let scope = asked.dag_scope.unwrap_or(Scope::All);
-        return verifiable(api, root, &at.path, form, scope, headers).await;
+    match form {
+        Form::Plain => {}
+        Form::Raw => return block(api, root, &at.path, headers).await,
+        Form::Car => return car(api, root, &at.path, car_how(asked, accepted(headers))?, headers).await,
     }
     let path = at.path.clone();
     let opened = ask(&api.ports.content, |answer| ContentRequest::Open { root, path, answer }).await?;
@@ -113,8 +119,8 @@ async fn answer(api: &Api, method: &Method, uri: &Uri, at: &At, asked: &Ask, hea
 }
 
 fn form(asked: &Ask, headers: &HeaderMap) -> Result<Form, ApiError> {
-    let accepted = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let accepts = |kind: &str| accepted.split(',').any(|one| one.split(';').next().is_some_and(|one| one.trim() == kind));
+    let accepts =
+        |kind: &str| accepted(headers).split(',').any(|one| one.split(';').next().is_some_and(|one| one.trim() == kind));
     match asked.format.as_deref() {
         Some("raw") => Ok(Form::Raw),
         Some("car") => Ok(Form::Car),
@@ -123,6 +129,10 @@ fn form(asked: &Ask, headers: &HeaderMap) -> Result<Form, ApiError> {
         None if accepts(CAR) => Ok(Form::Car),
         None => Ok(Form::Plain),
     }
+}
+
+fn accepted(headers: &HeaderMap) -> &str {
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 /// Whether the client has what it asks for.
@@ -140,45 +150,6 @@ fn kept(tag: &str, cache: &'static str, headers: &HeaderMap) -> Result<HeaderMap
         kept.insert(ETAG, tag);
     }
     if unchanged(tag, headers) { Err((StatusCode::NOT_MODIFIED, kept).into_response()) } else { Ok(kept) }
-}
-
-/// A block, or a CAR.
-async fn verifiable(
-    api: &Api,
-    root: Cid,
-    path: &str,
-    form: Form,
-    scope: Scope,
-    headers: &HeaderMap,
-) -> Result<Response, ApiError> {
-    let path = path.trim_matches('/').to_string();
-    // Without a path the root may be of any codec.
-    let cid = if path.is_empty() {
-        root
-    } else {
-        let at = path.clone();
-        ask(&api.ports.content, |answer| ContentRequest::Resolve { root, path: at, answer }).await?.cid
-    };
-    let (tag, end, kind) = match form {
-        Form::Car => {
-            (format!("W/\"{root}.{cid}.{scope:?}.car\""), "car", "application/vnd.ipld.car; version=1; order=dfs; dups=n")
-        }
-        _ => (format!("\"{cid}.raw\""), "bin", RAW),
-    };
-    let mut head = match kept(&tag, FOR_EVER, headers) {
-        Ok(head) => head,
-        Err(unchanged) => return Ok(unchanged),
-    };
-    head.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    if let Ok(name) = HeaderValue::from_str(&format!("attachment; filename=\"{cid}.{end}\"")) {
-        head.insert(CONTENT_DISPOSITION, name);
-    }
-    if form == Form::Raw {
-        let block = ask(&api.ports.content, |answer| ContentRequest::Block { cid, answer }).await?;
-        return Ok((head, block).into_response());
-    }
-    let (_, body) = stream(api, |chunks| ContentRequest::Car { root, path, scope, chunks }).await?;
-    Ok((head, body).into_response())
 }
 
 /// A file, or the part of it that is asked for.

@@ -10,6 +10,7 @@ use timerose_core::view::View;
 use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
+use crate::net::{NetStat, TopicKind, TopicStat};
 use crate::ports::{ContentRequest, Counters};
 use crate::telemetry::Telemetry;
 
@@ -20,6 +21,7 @@ pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
     let moved = ask(&api.ports.content, |answer| ContentRequest::Exchanged { answer }).await?.stats;
     let mut page = Page(String::new());
     page.counted(&api.ports.counters, &moved, &api.ports.telemetry);
+    page.net(&api.ports.net.stat().await.ok_or_else(ApiError::ending)?);
     page.seen(&api.ports.view.borrow());
     page.gauge("timerose_work_waiting", "New work that waits for the loop.", Counters::read(&api.ports.counters.work_waiting));
     page.gauge("timerose_outputs_waiting", "Outputs that wait for a full driver.", Counters::read(&api.ports.counters.backlog));
@@ -53,13 +55,14 @@ impl Page {
             ("inputs", "Inputs that the core has taken.", &counters.inputs),
             ("messages_sent", "Messages sent to peers.", &counters.messages_out),
             ("messages_received", "Messages from peers.", &counters.messages_in),
+            ("message_bytes_sent", "Bytes of messages sent to peers.", &counters.message_bytes_out),
+            ("message_bytes_received", "Bytes of messages from peers.", &counters.message_bytes_in),
             ("messages_dropped", "Messages that could not be sent.", &counters.messages_dropped),
             ("streams_refused", "Streams refused as forged, truncated or oversized.", &counters.refused),
             ("envelopes_sent", "Envelopes published.", &counters.envelopes_out),
             ("envelopes_received", "Envelopes that were opened.", &counters.envelopes_in),
             ("envelopes_dropped", "Envelopes that found no room or no listener.", &counters.envelopes_dropped),
             ("envelopes_refused", "Envelopes refused as forged, altered or expired.", &counters.envelopes_refused),
-            ("gossip_refused", "Gossip that was malformed, misplaced or replayed.", &counters.gossip_refused),
             ("runs", "Runs of guests that ended.", &counters.runs),
         ];
         for (name, help, counter) in counted {
@@ -73,6 +76,53 @@ impl Page {
         let calls = "timerose_call_duration_seconds";
         self.family(calls, "histogram", "How long calls took that this node's API was asked for.");
         telemetry.calls().write(calls, &mut self.0);
+    }
+
+    /// What the swarm counts.
+    fn net(&mut self, stat: &NetStat) {
+        type Of = fn(&TopicStat) -> u64;
+        let counted: [(&str, &str, Of); 7] = [
+            ("received", "Messages that came on topics and were new.", |of| of.received),
+            ("received_bytes", "Their bytes.", |of| of.received_bytes),
+            ("sent", "Messages published or passed on, each once.", |of| of.sent),
+            ("sent_bytes", "Their bytes.", |of| of.sent_bytes),
+            ("dropped", "Own messages that found no listener or no room.", |of| of.dropped),
+            ("refused", "Gossip that was malformed, misplaced or replayed.", |of| of.refused),
+            ("limited", "Gossip over the pace of the peer that brought it.", |of| of.limited),
+        ];
+        for (name, help, of) in counted {
+            self.topics(&format!("timerose_gossip_{name}"), "counter", help, stat, of);
+        }
+        let now: [(&str, &str, Of); 3] = [
+            ("topics", "Topics that this node listens to.", |of| of.joined),
+            ("listeners", "Connected peers that listen, summed over the topics.", |of| of.listeners),
+            ("mesh_peers", "Peers in the mesh of gossip, summed over the topics.", |of| of.mesh),
+        ];
+        for (name, help, of) in now {
+            self.topics(&format!("timerose_gossip_{name}"), "gauge", help, stat, of);
+        }
+        let slow = "Copies of gossip that a slow peer did not take.";
+        self.counter("timerose_gossip_copies_dropped", slow, stat.copies_dropped);
+        self.counter("timerose_kad_requests_received", "Requests of Kademlia that came.", stat.kad_in);
+        self.counter("timerose_kad_requests_sent", "Requests of Kademlia in queries that ended.", stat.kad_out);
+        let connections = "timerose_connections";
+        self.family(connections, "gauge", "Connections, by transport and by who opened them.");
+        for (transport, of) in &stat.connections {
+            for (direction, value) in [("in", of.inbound), ("out", of.outbound)] {
+                let _ = writeln!(self.0, "{connections}{{transport=\"{transport}\",direction=\"{direction}\"}} {value}");
+            }
+        }
+        self.gauge("timerose_relay_reservations", "Peers that wait to be reached through this node.", stat.reservations);
+        self.gauge("timerose_relay_circuits", "Connections of others that go through this node.", stat.circuits);
+    }
+
+    /// A family with a sample for each kind of topics.
+    fn topics(&mut self, name: &str, kind: &str, help: &str, stat: &NetStat, of: fn(&TopicStat) -> u64) {
+        self.family(name, kind, help);
+        let ending = if kind == "counter" { "_total" } else { "" };
+        for (topic, figures) in TopicKind::ALL.iter().zip(&stat.topics) {
+            let _ = writeln!(self.0, "{name}{ending}{{topic=\"{}\"}} {}", topic.name(), of(figures));
+        }
     }
 
     /// What the core's read model tells.

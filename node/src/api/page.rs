@@ -1,12 +1,14 @@
 //! The web page: its files as they were built into this binary, and the headers that keep foreign text from being run.
 
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::response::{IntoResponse, Response};
+use std::net::{Ipv4Addr, SocketAddr};
 
+use super::Shared;
 use super::error::ApiError;
 
 /// The files of `web/dist` by their paths there; none where the page was not built.
@@ -14,17 +16,14 @@ static FILES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/page.rs"));
 /// What a binary without the page shows instead.
 const UNBUILT: &str = include_str!("page.html");
 
+/// What a browser may take from where, and do with it.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+                      require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 /// What every answer says to a browser: scripts and styles are files of this host, nothing is taken from other hosts, no
 /// text becomes markup but the page's own, and no other page may frame this one.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
-    (
-        CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static(
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
-             base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-             require-trusted-types-for 'script'; trusted-types svelte-trusted-html",
-        ),
-    ),
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
@@ -38,10 +37,33 @@ pub(super) fn guard(headers: &mut HeaderMap) {
     }
 }
 
-/// `GET /`
-pub(super) async fn index() -> Response {
+/// `GET /`. The page may also speak to the node's own WebSockets on this machine, by which it has a part in PubSub.
+pub(super) async fn index(State(api): Shared) -> Response {
     let page = find("index.html").unwrap_or(UNBUILT.as_bytes());
-    ([(CONTENT_TYPE, "text/html; charset=utf-8"), (CACHE_CONTROL, "no-cache")], page).into_response()
+    let policy = {
+        let view = api.ports.view.borrow();
+        let addrs = view.members.get(&view.me).map(|me| &me.addrs[..]).unwrap_or_default();
+        policy_with(addrs.iter().filter_map(|addr| socket_of(addr)))
+    };
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")), (CONTENT_SECURITY_POLICY, policy)];
+    (headers, [(CACHE_CONTROL, "no-cache")], page).into_response()
+}
+
+/// The policy of the page, with what it may connect to besides.
+fn policy_with(sockets: impl Iterator<Item = SocketAddr>) -> HeaderValue {
+    let sources: String = sockets.map(|socket| format!(" ws://{socket}")).collect();
+    let policy = POLICY.replace("connect-src 'self'", &format!("connect-src 'self'{sources}"));
+    HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static(POLICY))
+}
+
+/// Where a browser on this machine finds a node that listens on this multiaddr, if it does: on plain WebSocket, on loopback. A
+/// policy cannot name an address of IPv6.
+fn socket_of(addr: &str) -> Option<SocketAddr> {
+    let rest = addr.strip_prefix("/ip4/")?;
+    let (ip, rest) = rest.split_once("/tcp/")?;
+    let (port, rest) = rest.split_once('/')?;
+    let ip: Ipv4Addr = ip.parse().ok().filter(Ipv4Addr::is_loopback)?;
+    (rest == "ws" || rest.starts_with("ws/p2p/")).then_some(SocketAddr::from((ip, port.parse().ok()?)))
 }
 
 /// `GET /assets/NAME`: their names hold a hash of what they contain, so that a browser may keep them.
@@ -85,6 +107,24 @@ mod tests {
         for part in ["<script", "<style", "style=", "src=", "href="] {
             assert!(!UNBUILT.contains(part), "{part}");
         }
+    }
+
+    #[test]
+    fn the_page_may_connect_to_the_nodes_own_websockets_on_this_machine() {
+        let addrs = [
+            "/ip4/127.0.0.1/tcp/4002/ws/p2p/12D3KooW",
+            "/ip4/127.0.0.1/tcp/4003/ws",
+            "/ip4/127.0.0.1/tcp/4001/p2p/12D3KooW",
+            "/ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooW",
+            "/ip4/192.0.2.1/tcp/4002/ws/p2p/12D3KooW",
+            "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW/p2p-circuit/ip4/127.0.0.1/tcp/4004/ws",
+            "/ip4/127.0.0.1/tcp/4005; script-src */ws",
+            "/ip6/::1/tcp/4006/ws",
+        ];
+        let policy = policy_with(addrs.iter().filter_map(|addr| socket_of(addr)));
+        let connect = "connect-src 'self' ws://127.0.0.1:4002 ws://127.0.0.1:4003;";
+        assert!(policy.to_str().expect("text").contains(connect), "{policy:?}");
+        assert_eq!(policy_with(std::iter::empty()), POLICY);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! Adding files and folders: into this node's store, or spread over the stores of the mesh.
 //!
 //! A spread file's blocks are offered to peers from memory, in parts; the core says who keeps which, and a block is let go
-//! when all its copies are durable somewhere. So that listing a data set needs no peer, folders stay here, as the first of
-//! their copies.
+//! when all its copies are durable somewhere. So that listing a data set needs no peer, folders stay here as well.
 
 use cid::Cid;
 use parking_lot::Mutex;
@@ -230,7 +229,8 @@ impl Sink<'_> {
         let Some(spread) = &mut self.spread else { return Ok(()) };
         spread.ask()?;
         spread.file = None;
-        spread.copies -= 1;
+        // Where one copy is enough, it is the one here. The stores that win several may include this node.
+        spread.copies = if spread.copies == 1 { 0 } else { spread.copies };
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use timerose_content::{Fetch, FetchError, pin};
 use timerose_core::failure::{self, Failure, PROVIDERS_MAX};
 use timerose_core::id::NodeId;
 
-use super::{Driver, FETCH_MAX, blocking, of_fetch, of_store, stream};
+use super::{Driver, FETCH_MAX, archive, blocking, of_fetch, of_store};
 use crate::finder::Provider;
 use crate::keys::peer_of;
 use crate::ports::{AddHow, Added, Holder, Holders, Imported, WorkSender};
@@ -63,7 +63,7 @@ impl Driver {
     /// Takes a CAR in, and announces what is pinned of it.
     pub(super) async fn import_car(&self, source: Box<dyn Read + Send>, pin: bool) -> Result<Imported, Failure> {
         let content = self.0.content.clone();
-        let imported = blocking(move || stream::import_car(&content, source, pin)).await?;
+        let imported = blocking(move || archive::import_car(&content, source, pin)).await?;
         let pinned = imported.roots.iter().filter(|(_, pinned, _)| *pinned);
         pinned.for_each(|(cid, ..)| self.0.routes.announcements.root(cid));
         Ok(imported)

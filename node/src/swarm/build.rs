@@ -1,11 +1,14 @@
 //! What the swarm is made of: its transports and protocols.
 
+use hickory_resolver::config::{NameServerConfig, ResolverConfig, ResolverOpts};
+use hickory_resolver::system_conf::read_system_conf;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::upgrade::Version;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, Swarm, SwarmBuilder, Transport, autonat, dcutr, identify, noise, ping, relay, tcp, yamux};
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use timerose_content::{exchange, frames};
 use timerose_core::id::NodeId;
@@ -65,6 +68,7 @@ pub(super) fn swarm(
     tasks: frames::Behaviour<TaskCodec>,
 ) -> Result<Swarm<Protocols>, StartError> {
     let fail = |what: &str, why: String| StartError::Listen { addr: what.to_string(), why };
+    let (resolver, options) = resolver();
     let idle = if config.reach.public { IDLE_PUBLIC } else { IDLE };
     let swarm = SwarmBuilder::with_existing_identity(keys.keypair())
         .with_tokio()
@@ -80,8 +84,7 @@ pub(super) fn swarm(
                 .multiplex(yamux::Config::default()))
         })
         .map_err(|e| fail("websocket", e.to_string()))?
-        .with_dns()
-        .map_err(|e| fail("dns", e.to_string()))?
+        .with_dns_config(resolver, options)
         .with_relay_client(noise::Config::new, yamux::Config::default)
         .map_err(|e| fail("relay", e.to_string()))?
         .with_behaviour(|key, relayed| {
@@ -107,6 +110,16 @@ pub(super) fn swarm(
         .with_swarm_config(|c| c.with_idle_connection_timeout(idle))
         .build();
     Ok(swarm)
+}
+
+/// How the system looks up names; where it does not say, by a server on this machine, as resolv.conf(5) has it. A machine without
+/// names is one that a node runs on.
+fn resolver() -> (ResolverConfig, ResolverOpts) {
+    read_system_conf().unwrap_or_else(|why| {
+        tracing::info!(%why, "the system does not say who looks up names; a server on this machine is asked");
+        let local = NameServerConfig::udp_and_tcp(Ipv4Addr::LOCALHOST.into());
+        (ResolverConfig::from_parts(None, Vec::new(), vec![local]), ResolverOpts::default())
+    })
 }
 
 fn limits() -> ConnectionLimits {

@@ -2,15 +2,16 @@
 //!
 //! A node listens to its own two topics, to the members topic, and to those of the nodes that it writes to and is not
 //! connected with. The last tells others that somebody wants to reach a node through them: a member listens to a trusted
-//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. What is passed on is
-//! at least an envelope or an advert, for its topic, good, of bounded size and new; peers that pass on anything else lose
-//! their standing.
+//! node's topic when a peer other than that node does, so that the wish travels as far as it has to. A key that it lets ask
+//! in its place is reached through this node alone, which listens to that key's topics when anybody does. What is passed on is
+//! at least an envelope or an advert, for its topic, good, of bounded size and new, and within the pace of whoever brings
+//! it; peers that bring anything else lose their standing.
 
 use libp2p::PeerId;
 use libp2p::gossipsub::{
     Behaviour, ConfigBuilder, IdentTopic, IdentityTransform, MaxCountSubscriptionFilter, Message, MessageAcceptance,
-    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, TopicHash, TopicScoreParams, TopicSubscriptionFilter,
-    ValidationMode,
+    MessageAuthenticity, MessageId, PeerScoreParams, PeerScoreThresholds, PublishError, TopicHash, TopicScoreParams,
+    TopicSubscriptionFilter, ValidationMode,
 };
 use libp2p::identity::Keypair;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,7 +21,10 @@ use timerose_core::envelope::{Envelope, Lane, TOPICS};
 use timerose_core::id::{DAG_CBOR, NodeId, cid_of};
 use timerose_core::record::Verified;
 
-use crate::keys::{open_verified, peer_of, wall_clock};
+use super::limits::Limits;
+use crate::delegates::Delegates;
+use crate::keys::{node_of, open_verified, peer_of, wall_clock};
+use crate::net::TopicKind;
 
 /// Where members say that they are there. One topic for all regions: a newcomer must hear them before it knows their
 /// names, and 2,000 members say 33 things a second.
@@ -87,6 +91,8 @@ pub(crate) fn behaviour(key: &Keypair) -> Result<Gossip, String> {
     let score = PeerScoreParams {
         // Many nodes of one machine or one office are the rule here.
         ip_colocation_factor_weight: 0.0,
+        // What a peer loses by bringing too much is given in full.
+        app_specific_weight: 1.0,
         // A peer may be clumsy now and then: nodes join and leave topics as they write.
         behaviour_penalty_threshold: 6.0,
         behaviour_penalty_decay: 0.9,
@@ -96,7 +102,7 @@ pub(crate) fn behaviour(key: &Keypair) -> Result<Gossip, String> {
     Ok(gossip)
 }
 
-/// A peer is judged by what it passes on that is nothing of ours, not by how much.
+/// A peer is judged by what it passes on that is nothing of ours. How much it brings is the matter of [`Limits`].
 fn judged() -> TopicScoreParams {
     TopicScoreParams {
         topic_weight: 1.0,
@@ -121,6 +127,34 @@ fn node_of_topic(topic: &str) -> Option<(NodeId, Lane)> {
     Some((node.parse().ok()?, lane))
 }
 
+/// What is said on a topic, if it is one of ours.
+pub(crate) fn kind_of(topic: &TopicHash) -> Option<TopicKind> {
+    let topic = topic.as_str();
+    if topic == MEMBERS {
+        return Some(TopicKind::Members);
+    }
+    Some(kind_of_lane(node_of_topic(topic)?.1))
+}
+
+/// The kind of the topics of a lane.
+pub(crate) fn kind_of_lane(lane: Lane) -> TopicKind {
+    match lane {
+        Lane::Tasks => TopicKind::Tasks,
+        Lane::Replies => TopicKind::Replies,
+    }
+}
+
+/// What became of a message that came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It was good.
+    PassedOn,
+    /// It was malformed, misplaced or replayed.
+    Refused,
+    /// It was over the pace of whoever brought it.
+    Limited,
+}
+
 /// What a message on a topic is.
 pub(crate) enum Said {
     /// An envelope for this node, still sealed.
@@ -135,27 +169,36 @@ pub(crate) enum Said {
 pub(crate) struct Topics {
     me: NodeId,
     trust: BTreeSet<NodeId>,
+    delegates: Delegates,
     connected: BTreeSet<PeerId>,
     /// The topics of trusted nodes that others want to reach, and when an envelope last came there.
     relayed: BTreeMap<String, Instant>,
     written: BTreeMap<String, Instant>,
     seen: Seen,
+    limits: Limits,
+    /// Peers whose standing suffers by what they brought over their pace.
+    owing: BTreeSet<PeerId>,
 }
 
 impl Topics {
     /// Joins the topics that are a node's own.
-    pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>) -> Topics {
+    pub fn join(gossip: &mut Gossip, me: NodeId, trust: BTreeSet<NodeId>, delegates: Delegates) -> Topics {
         for topic in [MEMBERS.to_string(), Lane::Tasks.topic(&me), Lane::Replies.topic(&me)] {
             subscribe(gossip, &topic);
         }
-        let (relayed, written) = (BTreeMap::new(), BTreeMap::new());
-        Topics { me, trust, connected: BTreeSet::new(), relayed, written, seen: Seen::default() }
+        let (connected, relayed, written, seen, owing) = Default::default();
+        Topics { me, trust, delegates, connected, relayed, written, seen, limits: Limits::new(Instant::now()), owing }
     }
 
-    /// Publishes this node's advert.
-    pub fn announce(&self, gossip: &mut Gossip, sealed: Vec<u8>) {
-        if let Err(why) = gossip.publish(TopicHash::from_raw(MEMBERS), sealed) {
-            tracing::debug!(%why, "nobody hears this node's advert");
+    /// Publishes this node's advert. False if nobody has room for it; nothing where nobody is there to hear it.
+    pub fn announce(&self, gossip: &mut Gossip, sealed: Vec<u8>) -> Option<bool> {
+        match gossip.publish(TopicHash::from_raw(MEMBERS), sealed) {
+            Ok(_) => Some(true),
+            Err(PublishError::NoPeersSubscribedToTopic) => None,
+            Err(why) => {
+                tracing::debug!(%why, "nobody hears this node's advert");
+                Some(false)
+            }
         }
     }
 
@@ -182,13 +225,14 @@ impl Topics {
         }
     }
 
-    /// Leaves topics that were not used for long.
+    /// Leaves topics that were not used for long, and forgets peers that brought nothing over their pace.
     pub fn tidy(&mut self, gossip: &mut Gossip) {
         let written = self.written.extract_if(.., |_, used| used.elapsed() >= WRITTEN_FOR);
         let relayed = self.relayed.extract_if(.., |_, used| used.elapsed() >= RELAYED_FOR);
         for (topic, _) in written.chain(relayed).collect::<Vec<_>>() {
             self.leave_if_unused(gossip, &topic);
         }
+        self.limits.tidy(Instant::now());
     }
 
     fn leave_if_unused(&self, gossip: &mut Gossip, topic: &str) {
@@ -201,7 +245,8 @@ impl Topics {
     pub fn listens(&mut self, gossip: &mut Gossip, peer: PeerId, topic: &TopicHash) -> bool {
         let topic = topic.as_str();
         let Some((node, _)) = node_of_topic(topic) else { return topic == MEMBERS };
-        let wanted = node != self.me && self.trust.contains(&node) && peer_of(&node) != Some(peer);
+        let trusted = self.trust.contains(&node) && peer_of(&node) != Some(peer);
+        let wanted = node != self.me && (trusted || self.delegates.has(&node));
         if wanted && !self.relayed.contains_key(topic) && self.relayed.len() < RELAYED_MAX {
             self.relayed.insert(topic.to_string(), Instant::now());
             subscribe(gossip, topic);
@@ -217,6 +262,37 @@ impl Topics {
     /// A peer is gone.
     pub fn gone(&mut self, peer: &PeerId) {
         self.connected.remove(peer);
+    }
+
+    /// Whether a message is looked at, or over the pace of whoever brings it; that costs the peer its standing.
+    pub fn admits(&mut self, gossip: &mut Gossip, from: PeerId, author: Option<PeerId>) -> bool {
+        let now = Instant::now();
+        let friend = author.filter(|author| node_of(author).is_some_and(|node| self.trust.contains(&node)));
+        let taken = match friend {
+            Some(author) => self.limits.takes_of_friend(now, author),
+            None => self.limits.takes_from(now, from),
+        };
+        let standing = self.limits.standing(now, &from);
+        if !taken && standing < 0.0 {
+            self.owing.insert(from);
+            gossip.set_application_score(&from, standing);
+        }
+        taken
+    }
+
+    /// Whether any peer's standing suffers, and is to be looked at from time to time.
+    pub fn owes(&self) -> bool {
+        !self.owing.is_empty()
+    }
+
+    /// Gives peers their standing back as their arrears are worked off.
+    pub fn forgive(&mut self, gossip: &mut Gossip) {
+        let now = Instant::now();
+        self.owing.retain(|peer| {
+            let standing = self.limits.standing(now, peer);
+            gossip.set_application_score(peer, standing);
+            standing < 0.0
+        });
     }
 
     /// What a message is, and whether it is passed on.
@@ -282,12 +358,14 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use libp2p::identity::ed25519;
 
     #[test]
     fn one_peer_that_writes_to_a_trusted_node_makes_those_between_listen() {
         let mut gossip = behaviour(&Keypair::generate_ed25519()).expect("made");
-        let (me, friend, stranger) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]));
-        let mut topics = Topics::join(&mut gossip, me, [friend].into());
+        let (me, friend, stranger, page) = (NodeId([1; 32]), NodeId([2; 32]), NodeId([3; 32]), NodeId([4; 32]));
+        let delegates = Delegates::new(ed25519::Keypair::generate().into());
+        let mut topics = Topics::join(&mut gossip, me, [friend].into(), delegates.clone());
         let own = gossip.topics().count();
         let heard = |topics: &mut Topics, gossip: &mut Gossip, peer, node| {
             topics.listens(gossip, peer, &TopicHash::from_raw(Lane::Tasks.topic(&node)));
@@ -298,5 +376,9 @@ mod tests {
         assert_eq!(heard(&mut topics, &mut gossip, writer, stranger), 0, "nobody relays to strangers");
         assert_eq!(heard(&mut topics, &mut gossip, writer, friend), 1);
         assert_eq!(heard(&mut topics, &mut gossip, PeerId::random(), friend), 1, "once");
+        let itself = peer_of(&page).expect("a name");
+        assert_eq!(heard(&mut topics, &mut gossip, itself, page), 1, "nobody let it");
+        delegates.delegate(page);
+        assert_eq!(heard(&mut topics, &mut gossip, itself, page), 2, "its node alone can reach it");
     }
 }

@@ -73,6 +73,7 @@ fn derive(envelope: &Envelope, shared: [u8; 32]) -> [u8; 32] {
 mod tests {
     use super::*;
     use libp2p::identity::ed25519;
+    use timerose_core::delegation::Delegation;
     use timerose_core::envelope::{Lane, Letter};
     use timerose_core::message::Message;
     use timerose_core::record;
@@ -86,7 +87,7 @@ mod tests {
     }
 
     fn post(to: &Keys) -> Post {
-        let letter = Letter { acks: vec![3], message: Some(Message::Grant { lease: 7 }) };
+        let letter = Letter { acks: vec![3], message: Some(Message::Grant { lease: 7 }), delegation: None };
         Post { to: to.id(), lane: Lane::Replies, epoch: 1, life: 2, seq: 4, letter }
     }
 
@@ -152,6 +153,26 @@ mod tests {
         let mut neutral = [0; 32];
         neutral[0] = 1;
         assert!(seal(&alice, NOW, &Post { to: NodeId(neutral), ..post(&bob) }).is_none());
+    }
+
+    #[test]
+    fn a_delegation_comes_verified_with_its_letter_and_one_with_any_bit_changed_spoils_it() {
+        let (page, bob, issuer) = (keys(1), keys(2), keys(3));
+        let lent = Delegation::new(issuer.id(), page.id(), NOW, vec![7; 12]);
+        let sealed = issuer.seal(&lent);
+        let with = |delegation: Vec<u8>| {
+            let letter = Letter { delegation: Some(delegation.into()), ..post(&bob).letter };
+            seal(&page, NOW, &Post { letter, ..post(&bob) }).expect("sealed")
+        };
+        assert_eq!(open(&bob, NOW, &with(sealed.clone())).expect("opened").delegation(), Some(&lent));
+        for bit in 0..sealed.len() * 8 {
+            let mut forged = sealed.clone();
+            forged[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(open(&bob, NOW, &with(forged)), Err(EnvelopeError::Record(_))), "bit {bit}");
+        }
+        let own = page.seal(&lent);
+        let forged = record::RecordError::Forged { issuer: issuer.id() };
+        assert_eq!(open(&bob, NOW, &with(own)), Err(EnvelopeError::Record(forged)));
     }
 
     #[test]

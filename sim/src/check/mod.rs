@@ -71,7 +71,7 @@ pub trait Law {
 pub fn laws(scenario: &Scenario) -> Vec<Box<dyn Law>> {
     vec![
         Box::new(SettledOnce::default()),
-        Box::new(RightResult::new(scenario.ok_per_mille_min)),
+        Box::new(RightResult::new(scenario.ok_per_mille_min, scenario.deaf)),
         Box::new(JobResult::default()),
         Box::new(Remembered::default()),
         Box::new(Capacity::new(scenario.slots, scenario.memory_mib << 20)),

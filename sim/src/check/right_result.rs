@@ -15,19 +15,23 @@ pub struct RightResult {
     open: BTreeMap<u64, (Asked, Truth)>,
     taken_back: BTreeSet<u64>,
     ok_per_mille_min: u64,
+    /// The first nodes, so many, hear no answer while there are faults.
+    deaf: usize,
     ok: u64,
     could: u64,
 }
 
 impl RightResult {
-    /// So many calls in a thousand must give their result while there are faults.
-    pub fn new(ok_per_mille_min: u64) -> Self {
-        RightResult { ok_per_mille_min, ..RightResult::default() }
+    /// So many calls in a thousand must give their result while there are faults, of those of nodes that may hear it: all but
+    /// the first `deaf`.
+    pub fn new(ok_per_mille_min: u64, deaf: usize) -> Self {
+        RightResult { ok_per_mille_min, deaf, ..RightResult::default() }
     }
 
     fn judge(&mut self, asked: Asked, truth: Truth, reply: &Result<Answer, Failure>) -> Result<(), String> {
         let taken_back = self.taken_back.remove(&asked.request);
-        if let (Truth::Gives { .. }, false, false, false) = (truth, asked.calm, taken_back, asked.stranger) {
+        let in_vain = asked.stranger || asked.node < self.deaf;
+        if let (Truth::Gives { .. }, false, false, false) = (truth, asked.calm, taken_back, in_vain) {
             self.could += 1;
             self.ok += u64::from(reply.is_ok());
         }

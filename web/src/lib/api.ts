@@ -203,6 +203,11 @@ function asJson(body: unknown, signal?: AbortSignal): RequestInit {
   return signal ? { ...init, signal } : init;
 }
 
+/** The node's signed word that a key may have functions run in its place. */
+export async function delegate(key: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await (await send('/v1/delegations', asJson({ key }))).arrayBuffer());
+}
+
 /** A path below a CID, each part escaped. */
 export function below(cid: string, path: string[] = []): string {
   return [cid, ...path].map(encodeURIComponent).join('/');

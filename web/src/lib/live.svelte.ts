@@ -74,7 +74,7 @@ class Live {
     const on = <T>(name: string, take: (data: T) => void) =>
       source.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
     on<View>('view', (view) => (this.view = view));
-    on<Answer>('call', (call) => this.#call(call));
+    on<Answer>('call', (call) => this.called(call));
     on<JobProgress>('job', (job) => this.#job(job));
   }
 
@@ -83,7 +83,8 @@ class Live {
     this.#source = null;
   }
 
-  #call(call: Answer): void {
+  /** A call has ended: the node told of it, or it was this page's own. */
+  called(call: Answer): void {
     this.recent = [{ ...call, at: Date.now() }, ...this.recent].slice(0, RECENT_MAX);
     if (!call.reused) this.#travel(call.executor, 1);
   }

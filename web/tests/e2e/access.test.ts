@@ -1,7 +1,7 @@
 // For everybody: no serious fault, by keyboard alone, 400 pixels wide, dark and light, with little motion.
 import type { Page } from 'playwright-core';
 import { describe, expect, test } from 'vitest';
-import { faults, picture, runWordCount, useBrowser, visiting } from './browser';
+import { allowPage, faults, picture, runWordCount, useBrowser, visiting } from './browser';
 
 useBrowser();
 
@@ -28,6 +28,26 @@ const views: [string, string, (page: Page) => Promise<void>][] = [
     },
   ],
   ['jobs', '#/jobs', async (page) => page.getByRole('button', { name: 'Start' }).waitFor()],
+  [
+    'detached work',
+    '',
+    async (page) => {
+      await page.getByRole('button', { name: 'Word count', exact: true }).click();
+      await page.getByText('Loaded the example').waitFor();
+      await page.getByRole('checkbox', { name: /^Detached/ }).check();
+      await page.getByRole('button', { name: 'Run', exact: true }).click();
+      await page.getByRole('region', { name: 'Pieces of detached work' }).getByRole('cell', { name: 'done', exact: true }).first().waitFor();
+    },
+  ],
+  [
+    'page as a peer',
+    '',
+    async (page) => {
+      await allowPage(page);
+      await runWordCount(page);
+      await page.getByText('by PubSub from this page').waitFor();
+    },
+  ],
   [
     'record',
     '',
@@ -93,7 +113,8 @@ test('everything can be done by keyboard, and what has the focus can be seen', (
       page.evaluate(() => {
         const element = document.activeElement as HTMLElement;
         const style = getComputedStyle(element);
-        const name = element.innerText || element.getAttribute('aria-label') || element.getAttribute('name') || element.tagName;
+        const label = (element as HTMLInputElement).labels?.[0]?.innerText;
+        const name = element.getAttribute('aria-label') || label || element.innerText || element.getAttribute('name') || element.tagName;
         return { name: name.trim(), outlined: style.outlineStyle !== 'none' && Number.parseFloat(style.outlineWidth) >= 2 };
       });
     const reach = async (name: RegExp) => {
@@ -116,6 +137,17 @@ test('everything can be done by keyboard, and what has the focus can be seen', (
     await page.keyboard.type('by keys alone');
     await press('Control+Enter');
     await page.getByRole('row', { name: 'keys 1' }).waitFor();
+
+    // The page as a peer: the last of three ways.
+    await reach(/^Messages to the executor/);
+    await press('End');
+    await page.getByRole('button', { name: /^Let this page ask/ }).waitFor();
+    await reach(/^Let this page ask/);
+    await press('Enter');
+    await page.getByText("It may have functions run in this node's place").waitFor();
+    await reach(/^Run$/);
+    await press('Enter');
+    await page.getByText('by PubSub from this page').waitFor();
 
     await page.reload();
     await page.getByRole('heading', { name: 'Playground' }).waitFor();

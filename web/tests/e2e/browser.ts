@@ -90,6 +90,13 @@ export async function runWordCount(page: Page): Promise<void> {
   await page.getByText('Ran on').waitFor();
 }
 
+/** Chooses that the page itself calls by PubSub, and gives it leave. */
+export async function allowPage(page: Page): Promise<void> {
+  await page.getByLabel('Messages to the executor').selectOption('page');
+  await page.getByRole('button', { name: "Let this page ask in the node's place" }).click();
+  await page.getByText("It may have functions run in this node's place").waitFor();
+}
+
 /** Keeps a picture for the book, where one is asked for: `TIMEROSE_IMAGES` names a folder. */
 export async function picture(page: Page, name: string): Promise<void> {
   const folder = process.env['TIMEROSE_IMAGES'];

@@ -1,6 +1,6 @@
 // Source text that is written in the page runs in the mesh.
 import { expect, inject, test } from 'vitest';
-import { faults, picture, useBrowser, visiting } from './browser';
+import { allowPage, faults, picture, useBrowser, visiting } from './browser';
 
 useBrowser();
 
@@ -53,6 +53,23 @@ test('Python runs on another node that is asked by PubSub', async (context) => {
     const others = members.filter((member) => !member.self).map((member) => member.id);
     expect(others).toContain(await page.locator('dd a[href^="#/mesh/"]').first().getAttribute('title'));
     expect(await faults(page)).toEqual([]);
+  });
+});
+
+test('Python that the page itself hands out by PubSub runs', async (context) => {
+  if (!(await speaks('python', 'print(1)'))) context.skip('this node has no Python');
+  await visiting('', async (page) => {
+    await page.getByRole('textbox', { name: 'Python source' }).click();
+    await page.keyboard.press('Control+a');
+    await page.keyboard.type('import sys\nprint("It came from the page, " + sys.stdin.read())');
+    await page.getByLabel('as text').fill(`at ${Date.now()}.`);
+    await allowPage(page);
+    await page.getByRole('button', { name: 'Run', exact: true }).click();
+    await page.getByRole('region', { name: 'The content of the result' }).getByText('It came from the page, at').waitFor();
+    await page.getByText(/^\d+ executors?, by PubSub from this page$/).waitFor();
+    // The trace begins in the page, and the executor has its part of it.
+    await page.getByText('Trace', { exact: true }).click();
+    await page.getByRole('region', { name: 'Trace' }).getByRole('row').nth(1).waitFor();
   });
 });
 
