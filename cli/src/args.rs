@@ -1,7 +1,9 @@
 //! The arguments. Their doc comments are the manual.
 
+mod bitswap;
 mod care;
 mod dag;
+mod limits;
 mod members;
 mod net;
 mod pin;
@@ -11,8 +13,10 @@ mod seen;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
+pub use bitswap::{Bitswap, Ledger};
 pub use care::Completions;
 pub use dag::{Dag, DagExport, DagImport};
+pub use limits::Limits;
 pub use members::Members;
 pub use net::Net;
 pub use pin::Pin;
@@ -136,8 +140,11 @@ pub enum Command {
     /// Show what this node lets others know that it has.
     #[command(subcommand)]
     Provide(Provide),
-    /// Show who has a block: this node, and whom the DHT names.
+    /// Show who has a block: this node, connected peers by their own word, and whom the DHT names.
     Providers(Providers),
+    /// Show what blocks came from peers and went to them.
+    #[command(subcommand)]
+    Bitswap(Bitswap),
     /// Look after what this node keeps on disk.
     #[command(subcommand)]
     Repo(Repo),
@@ -197,6 +204,8 @@ pub struct Node {
     pub trust: Vec<String>,
     #[command(flatten)]
     pub reach: Reach,
+    #[command(flatten)]
+    pub limits: Limits,
     /// Where its HTTP API listens. Whoever reaches it acts as this node.
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
     pub api: std::net::SocketAddr,

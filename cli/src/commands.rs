@@ -1,5 +1,6 @@
 //! The commands, a file for each kind. Each is a thin reader of a node's API.
 
+mod bitswap;
 mod call;
 mod content;
 mod dag;
@@ -67,6 +68,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
         Command::Pin(command) => pin::pin(&client, &command),
         Command::Provide(command) => routing::provide(&client, &command),
         Command::Providers(args) => routing::providers(&client, &args),
+        Command::Bitswap(command) => bitswap::bitswap(&client, &command),
         Command::Repo(command) => repo::repo(&client, &command),
         Command::Members(args) => mesh::members(&client, &args),
         Command::Id(show) => mesh::id(&client, show.output),

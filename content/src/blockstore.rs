@@ -5,6 +5,7 @@
 
 mod bad;
 mod batch;
+mod bound;
 mod error;
 #[cfg(test)]
 mod fault_tests;
@@ -19,6 +20,7 @@ mod verify;
 mod writer;
 
 pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
+pub(crate) use bound::Bound;
 pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
 pub use redb_file::RedbFile;
@@ -81,7 +83,9 @@ impl Blockstore {
             failing: AtomicBool::new(false),
             sweep: Default::default(),
             births: Default::default(),
+            bound: Arc::default(),
         };
+        disk.bound.now(disk.index.stat()?.bytes);
         let disk = Arc::new(disk);
         let writer = Writer::start(disk.clone())?;
         Ok(Blockstore(Arc::new(Inner { disk, writer, staging: Staging::default(), observer: OnceLock::new() })))
@@ -158,9 +162,14 @@ impl Blockstore {
 
     /// Stores blocks; they are durable when it returns. Blocks that are here already cost a look-up.
     ///
-    /// Batches of 16 to 64 blocks or some MiB pay best; see [`Blockstore::batch`].
+    /// Batches of 16 to 64 blocks or some MiB pay best; see [`Blockstore::batch`]. Where the bound leaves no room for all of them, it has room made,
+    /// and fails with [`StoreError::OverMax`] if that does not help; then none is stored.
     pub fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
-        self.begin_put(blocks.to_vec())?.wait()?;
+        let put = || self.begin_put(blocks.to_vec())?.wait();
+        match put() {
+            Err(StoreError::OverMax { .. }) if self.make_room(blocks) => put()?,
+            other => other?,
+        }
         self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
         Ok(())
     }
@@ -170,7 +179,10 @@ impl Blockstore {
     pub fn put_soon(&self, mut blocks: Vec<Block>) -> Result<(), StoreError> {
         blocks.retain(|block| block::inline_data(block.cid()).is_none());
         let failing = self.0.disk.failing.load(Ordering::Relaxed);
-        if failing || self.0.disk.fresh.stage(&blocks).is_err() {
+        let bytes: u64 = blocks.iter().map(|block| block.size() as u64).sum();
+        // What is given out here must find room, beside what was given out before.
+        let fits = self.0.disk.bound.left().is_none_or(|left| bytes + self.0.disk.fresh.bytes() <= left);
+        if failing || !fits || self.0.disk.fresh.stage(&blocks).is_err() {
             return self.put_many(&blocks);
         }
         let hashes: Vec<Multihash> = blocks.iter().map(|block| *block.cid().hash()).collect();
@@ -193,6 +205,38 @@ impl Blockstore {
     /// A sink that stores a stream of blocks in good batches, overlapping the caller's work with the disk's.
     pub fn batch(&self) -> BatchWriter {
         BatchWriter::new(self.clone())
+    }
+
+    /// Has room made for blocks. `false`: it makes no sense to try again.
+    fn make_room(&self, blocks: &[Block]) -> bool {
+        let bytes: u64 = blocks.iter().map(|block| block.size() as u64).sum();
+        self.0.disk.bound.make_room(bytes + self.0.disk.fresh.bytes())
+    }
+
+    /// How many bytes blocks may take, if that is bounded.
+    pub fn max_bytes(&self) -> Option<u64> {
+        self.0.disk.bound.max()
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        let index = self.0.disk.index.path();
+        index.parent().unwrap_or(index)
+    }
+
+    /// The bound of this store.
+    pub(crate) fn bound(&self) -> &Arc<Bound> {
+        &self.0.disk.bound
+    }
+
+    /// The store as long as others use it.
+    pub(crate) fn weak(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.0))
+    }
+
+    /// Whether nobody else uses it.
+    pub(crate) fn is_last(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
     }
 
     /// Removes blocks; those that are not here are passed over. Space returns at once.
@@ -301,6 +345,22 @@ impl Blockstore {
     /// Whether peers may have the block: staged or kept.
     pub fn serve_has(&self, cid: &Cid) -> Result<bool, StoreError> {
         Ok(self.0.staging.get(cid.hash()).is_some() || self.has(cid)?)
+    }
+}
+
+/// A store that this does not keep open.
+pub(crate) struct WeakStore(std::sync::Weak<Inner>);
+
+impl WeakStore {
+    /// The store, if it is open.
+    pub fn get(&self) -> Option<Blockstore> {
+        self.0.upgrade().map(Blockstore)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.disk.bound.close();
     }
 }
 

@@ -15,16 +15,19 @@ mod session;
 #[cfg(test)]
 mod session_tests;
 mod stats;
+mod survey;
 pub mod wire;
 
 pub use fetch::{Fetch, FetchError, Fetched, MAX_FETCH_BLOCKS, MAX_FRONTIER};
-pub use outbox::{MAX_LEDGER, MAX_OUT_ENTRIES};
+pub use outbox::{MAX_OUT_ENTRIES, MAX_WANTLIST};
 pub use peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
 pub use session::{PATIENCE, SHORTLIST, STALL, WIDEN};
-pub use stats::Stats;
+pub use stats::{Ledger, Stats};
+pub use survey::{MAX_SURVEYED, MAX_SURVEYS, SURVEY_WAIT, Surveyed};
 
 use crate::blockstore::Blockstore;
 use crate::frames;
+use cid::Cid;
 use engine::{Command, Engine};
 use libp2p::PeerId;
 use server::Server;
@@ -32,7 +35,7 @@ use session::FetchId;
 use stats::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What goes into the swarm.
 pub type Behaviour = frames::Behaviour<wire::Bitswap>;
@@ -67,6 +70,7 @@ pub(crate) struct Exchange {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<ExchangeEvent>,
     counters: Arc<Counters>,
+    throttles: frames::Throttles,
     next_fetch: Arc<AtomicU64>,
 }
 
@@ -80,18 +84,42 @@ impl Exchange {
             queue: QUEUE,
             events: QUEUE,
         };
-        let (behaviour, sender, frames) = frames::new(config, Arc::new(wire::Bitswap));
+        let throttles = frames::Throttles::default();
+        let (behaviour, sender, frames) = frames::throttled(config, Arc::new(wire::Bitswap), throttles.clone());
         let (commands, requests) = mpsc::channel(MAX_COMMANDS);
         let (events, _) = broadcast::channel(MAX_EVENTS);
         let counters = Arc::new(Counters::default());
-        let server = Server::new(store.clone(), counters.clone(), sender.clone());
+        let server = Server::new(store.clone(), counters.clone(), sender.clone(), throttles.up.clone());
         let engine = Engine::new(store.clone(), server, sender, counters.clone(), events.clone());
         runtime.spawn(engine.run(frames, requests));
-        (Exchange { store, commands, events, counters, next_fetch: Arc::default() }, behaviour)
+        (Exchange { store, commands, events, counters, throttles, next_fetch: Arc::default() }, behaviour)
+    }
+
+    /// Asks the connected peers whether they have a block.
+    pub async fn survey(&self, cid: Cid) -> Surveyed {
+        let (answer, answered) = oneshot::channel();
+        // An exchange that has ended knows nobody.
+        let _ = self.commands.send(Command::Survey { cid, answer }).await;
+        answered.await.unwrap_or_default()
     }
 
     pub fn stats(&self) -> Stats {
         self.counters.read()
+    }
+
+    pub fn ledgers(&self) -> Vec<(PeerId, Ledger)> {
+        self.counters.ledgers()
+    }
+
+    /// Sets the limits, in bytes a second.
+    pub fn limit(&self, up: Option<u64>, down: Option<u64>) {
+        self.throttles.up.set(up);
+        self.throttles.down.set(down);
+    }
+
+    /// The limits: up and down.
+    pub fn limits(&self) -> (Option<u64>, Option<u64>) {
+        (self.throttles.up.rate(), self.throttles.down.rate())
     }
 
     pub fn events(&self) -> broadcast::Receiver<ExchangeEvent> {

@@ -10,9 +10,11 @@
 mod behaviour;
 mod handler;
 mod read;
+mod throttle;
 
 pub use behaviour::Behaviour;
 pub use read::{ReadError, read_frame};
+pub use throttle::{Throttle, Throttles};
 
 use bytes::Bytes;
 use futures::task::AtomicWaker;
@@ -158,6 +160,8 @@ impl Heard {
 /// Who is connected, shared by the behaviour and the senders.
 struct Routes {
     max_frame: usize,
+    /// The room of each line when nothing waits.
+    room_kib: u32,
     /// The last line of a peer is the one in use: a peer that began again is reached by its new connection, though the old one may seem
     /// to stand for seconds.
     peers: Mutex<HashMap<PeerId, Vec<Line>>>,
@@ -187,6 +191,15 @@ impl Sender {
         // A peer that goes lets go of what waited for it, and of its room.
         let _room = room.acquire_many_owned(kib_of(frame.len())).await.map_err(|_| SendError::NotConnected)?;
         queue.send(Queued { frame, _room }).await.map_err(|_| SendError::NotConnected)
+    }
+
+    /// Waits until no frame waits for a peer any more: the last may still be being written.
+    pub async fn drained(&self, peer: &PeerId) {
+        let room = self.0.peers.lock().get(peer).and_then(|lines| lines.last()).map(|line| line.room.clone());
+        if let Some(room) = room {
+            // The semaphore is never closed.
+            let _ = room.acquire_many(self.0.room_kib).await;
+        }
     }
 
     /// Closes every connection to a peer.
@@ -219,13 +232,23 @@ impl Sender {
 
 /// Makes the protocol: its behaviour goes into a swarm, frames go out through the sender, and what comes in is received.
 pub fn new<C: Codec>(config: Config, codec: Arc<C>) -> (Behaviour<C>, Sender, mpsc::Receiver<Event<C::In>>) {
+    throttled(config, codec, Throttles::default())
+}
+
+/// As [`new`], within limits of the bytes that go in a second.
+pub fn throttled<C: Codec>(
+    config: Config,
+    codec: Arc<C>,
+    throttles: Throttles,
+) -> (Behaviour<C>, Sender, mpsc::Receiver<Event<C::In>>) {
     let (events, receiver) = mpsc::channel(config.events);
     let routes = Arc::new(Routes {
         max_frame: config.max_frame,
+        room_kib: u32::try_from(config.room_kib()).unwrap_or(u32::MAX),
         peers: Mutex::default(),
         closing: Mutex::default(),
         behaviour: AtomicWaker::new(),
     });
-    let behaviour = Behaviour::new(config, codec, routes.clone(), events);
+    let behaviour = Behaviour::new(config, codec, throttles, routes.clone(), events);
     (behaviour, Sender(routes), receiver)
 }

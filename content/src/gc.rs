@@ -5,7 +5,8 @@
 //! followed are on disk, so that memory stays bounded whatever the store holds. It reads and removes in small steps, and nobody waits for it.
 
 use crate::block::{self, BlockError, DAG_CBOR, DAG_PB};
-use crate::blockstore::{MAX_GRACE, StoreError, Sweeping};
+use crate::blockstore::{Blockstore, MAX_GRACE, StoreError, Sweeping};
+use crate::guard::Uses;
 use crate::pin::{self, Mode};
 use crate::{Content, ContentError};
 use cid::Cid;
@@ -94,14 +95,17 @@ pub type Tell<'a> = dyn FnMut(Progress) -> bool + 'a;
 
 /// Collects. Blocks for as long as it takes.
 pub(crate) fn collect(
-    content: &Content,
+    store: &Blockstore,
+    uses: &Uses,
     dir: &Path,
     grace: Duration,
     roots: &mut Roots<'_>,
     tell: &mut Tell<'_>,
 ) -> Result<Report, GcError> {
     let grace = grace.min(MAX_GRACE);
-    let sweeping = content.store().begin_sweep().ok_or(GcError::Running)?;
+    let sweeping = store.begin_sweep().ok_or(GcError::Running)?;
+    // What is being written was not noted as used, and is not written down as young yet. That it is written matters, not how it ends.
+    let _ = store.flush();
     let file = Temporary::new(dir.join("gc.redb"))?;
     let database = Database::builder().set_cache_size(CACHE_BYTES).create(&file.0).map_err(|e| failed(&file.0, e))?;
     let write = database.begin_write().map_err(|e| failed(&file.0, e))?;
@@ -110,8 +114,8 @@ pub(crate) fn collect(
         let queue = write.open_table(QUEUE).map_err(|e| failed(&file.0, e))?;
         let path = file.0.clone();
         let mut marker = Marker { sweeping: &sweeping, marks, queue, path, first: 0, next: 0, count: 0, tell };
-        marker.mark(content, grace, roots)?;
-        marker.sweep(content)
+        marker.mark(store, uses, grace, roots)?;
+        marker.sweep(store)
     };
     // All of it was for this collection alone.
     let _ = write.abort();
@@ -154,8 +158,7 @@ struct Marker<'a, 'db> {
 }
 
 impl Marker<'_, '_> {
-    fn mark(&mut self, content: &Content, grace: Duration, roots: &mut Roots<'_>) -> Result<(), GcError> {
-        let store = content.store();
+    fn mark(&mut self, store: &Blockstore, uses: &Uses, grace: Duration, roots: &mut Roots<'_>) -> Result<(), GcError> {
         let whole = |pin: &pin::Pin| pin.mode == Mode::Recursive && !pin.partial;
         // Those that must be whole come first: what they share with others is then followed under their rule.
         for now in [true, false] {
@@ -177,12 +180,12 @@ impl Marker<'_, '_> {
             Spare::Block(cid) => Ok(self.block(&cid.hash().to_bytes())?),
             Spare::Below(cid) => self.below(cid, false),
         })?;
-        for root in content.uses.roots(grace) {
+        for root in uses.roots(grace) {
             self.below(root, false)?;
         }
         let now = SystemTime::now();
         let young = now.checked_sub(grace + grace.min(crate::blockstore::BIRTH_EVERY)).unwrap_or(SystemTime::UNIX_EPOCH);
-        let since = content.uses.oldest_upload().map_or(young, |upload| upload.min(young));
+        let since = uses.oldest_upload().map_or(young, |upload| upload.min(young));
         let sweeping = self.sweeping;
         sweeping.born_since(since, &mut |digest| self.block(&[&[0x12, 0x20], &digest[..]].concat()))?;
         Ok(())
@@ -244,10 +247,10 @@ impl Marker<'_, '_> {
         Ok(())
     }
 
-    fn sweep(&mut self, content: &Content) -> Result<Report, GcError> {
+    fn sweep(&mut self, store: &Blockstore) -> Result<Report, GcError> {
         let mut batch = Vec::with_capacity(STEP);
         let mut seen = 0u64;
-        let mut hashes = content.store().iter();
+        let mut hashes = store.iter();
         loop {
             let next = hashes.next().transpose()?;
             if let Some(hash) = next {
@@ -264,7 +267,7 @@ impl Marker<'_, '_> {
                 return Err(GcError::TooBusy);
             }
             if next.is_none() {
-                return Ok(Report { kept: content.store().stat()?.blocks, removed, freed });
+                return Ok(Report { kept: store.stat()?.blocks, removed, freed });
             }
             if seen.is_multiple_of(STEP as u64) && !(self.tell)(Progress::Swept { seen, removed }) {
                 return Err(GcError::Stopped);

@@ -5,7 +5,7 @@
 //! ```text
 //! lib → exchange → frames            lib → unixfs → block
 //!  │       └─────→ blockstore → block
-//!  └→ gc → pin → blockstore           lib → car → unixfs
+//!  └→ keeper → gc → pin → blockstore  lib → car → unixfs
 //! ```
 
 pub mod block;
@@ -15,19 +15,22 @@ pub mod exchange;
 pub mod frames;
 pub mod gc;
 mod guard;
+mod keeper;
 pub mod pin;
 mod proto;
 pub mod unixfs;
 
 pub use block::{Block, BlockError, DAG_CBOR, DAG_PB, MAX_BLOCK_BYTES, Multihash, RAW, cid_v1};
 pub use blockstore::{Blockstore, StageFull, StoreError};
-pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Stats};
+pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Ledger, Stats};
 pub use guard::{Hold, Upload};
+pub use keeper::KeptRoots;
 pub use pin::Pin;
 pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, Resolved, Root, Shape};
 
 use bytes::Bytes;
 use cid::Cid;
+use libp2p::PeerId;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,6 +93,11 @@ impl Content {
         self.exchange.fetch(request).await
     }
 
+    /// Which of the connected peers have a block. Takes [`exchange::SURVEY_WAIT`] at most; nothing is fetched.
+    pub async fn survey(&self, cid: Cid) -> exchange::Surveyed {
+        self.exchange.survey(cid).await
+    }
+
     /// Spares DAGs from the garbage collection, for as long as the answer is kept and for the grace after.
     pub fn hold(&self, roots: &[Cid]) -> Hold {
         self.uses.hold(roots)
@@ -133,12 +141,33 @@ impl Content {
         roots: &mut gc::Roots<'_>,
         tell: &mut gc::Tell<'_>,
     ) -> Result<gc::Report, gc::GcError> {
-        gc::collect(self, &self.dir, grace, roots, tell)
+        gc::collect(&self.store, &self.uses, &self.dir, grace, roots, tell)
+    }
+
+    /// Bounds the bytes that blocks may take, once: when use passes 90 % of it, garbage is collected, and puts that do not fit fail with
+    /// [`StoreError::OverMax`]. `roots` names what must stay beside pins; see [`gc`].
+    pub fn bound_storage(&self, max: u64, roots: Box<keeper::KeptRoots>) -> Result<(), StoreError> {
+        keeper::start(&self.store, self.uses.clone(), self.dir.clone(), max, roots)
     }
 
     /// Totals of the exchange since it started.
     pub fn stats(&self) -> Stats {
         self.exchange.stats()
+    }
+
+    /// What was exchanged with each peer since it started: all that are connected, and the last 1,024 of those that are gone.
+    pub fn ledgers(&self) -> Vec<(PeerId, Ledger)> {
+        self.exchange.ledgers()
+    }
+
+    /// Limits the bytes that the exchange sends to all peers together, and takes from them, in a second. Peers that wait have equal shares.
+    pub fn limit_bandwidth(&self, up: Option<u64>, down: Option<u64>) {
+        self.exchange.limit(up, down);
+    }
+
+    /// These limits: up and down.
+    pub fn bandwidth(&self) -> (Option<u64>, Option<u64>) {
+        self.exchange.limits()
     }
 
     /// What the exchange tells of its peers from now on. Each is logged as a warning as well. A listener that lags misses the oldest.

@@ -282,3 +282,90 @@ fn one_collection_runs_at_a_time_and_can_be_stopped() {
     assert_eq!(told, [Progress::Swept { seen: 256, removed: 256 }]);
     assert_eq!(gc(&content, NONE).unwrap().removed, 600 - 256);
 }
+
+/// Makes all that is here old.
+fn age(content: &Content) {
+    content.store().flush().unwrap();
+    let births = content.store().meta_scan_prefix("births", b"", 65_536).unwrap().into_iter().map(|(key, _)| key);
+    content.store().meta_delete("births", &births.collect::<Vec<_>>()).unwrap();
+}
+
+const MAX: u64 = 1_000_000;
+
+/// A node whose blocks may take [`MAX`] bytes.
+fn open_bounded(dir: &std::path::Path) -> (Content, tokio::runtime::Runtime) {
+    let (content, runtime) = open(dir);
+    content.bound_storage(MAX, Box::new(|_| Ok(()))).unwrap();
+    (content, runtime)
+}
+
+fn some(numbers: std::ops::Range<u8>, size: usize) -> Vec<Block> {
+    numbers.map(|n| leaf(vec![n; size])).collect()
+}
+
+fn all_here(content: &Content, blocks: &[Block]) -> bool {
+    blocks.iter().all(|block| content.store().has(block.cid()).unwrap())
+}
+
+#[test]
+fn a_store_that_nears_its_bound_collects_garbage_by_itself_and_spares_what_is_pinned_or_young() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open_bounded(dir.path());
+    let (pinned, garbage) = (leaf(vec![100; 100_000]), some(0..7, 100_000));
+    content.store().put_many(std::slice::from_ref(&pinned)).unwrap();
+    content.pin(&Pin::recursive(*pinned.cid())).unwrap();
+    content.store().put_many(&garbage).unwrap();
+    age(&content);
+    assert_eq!(content.store().stat().unwrap().bytes, 800_000, "not near it yet");
+    let young = leaf(vec![101; 150_000]);
+    content.store().put_many(std::slice::from_ref(&young)).unwrap();
+    let begun = std::time::Instant::now();
+    while content.store().stat().unwrap().bytes > 250_000 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "nothing was collected");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(all_here(&content, &[pinned, young]));
+}
+
+#[test]
+fn a_put_that_does_not_fit_waits_until_garbage_has_gone() {
+    for soon in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (content, _runtime) = open_bounded(dir.path());
+        content.store().put_many(&some(0..8, 100_000)).unwrap();
+        age(&content);
+        let more = some(10..15, 100_000);
+        match soon {
+            false => content.store().put_many(&more).unwrap(),
+            true => content.store().put_soon(more.clone()).unwrap(),
+        }
+        assert!(all_here(&content, &more));
+        assert_eq!(content.store().stat().unwrap().bytes, 500_000);
+        let mut batch = content.store().batch();
+        some(20..24, 100_000).into_iter().for_each(|block| batch.push(block).unwrap());
+        batch.finish().unwrap();
+    }
+}
+
+#[test]
+fn a_full_store_refuses_whole_puts_loses_nothing_and_takes_what_is_here_already() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open_bounded(dir.path());
+    let kept = some(0..8, 100_000);
+    content.store().put_many(&kept).unwrap();
+    kept.iter().for_each(|block| content.pin(&Pin::recursive(*block.cid())).unwrap());
+    age(&content);
+    let over = some(10..14, 100_000);
+    let full = Err(timerose_content::StoreError::OverMax { path: dir.path().to_owned(), max: MAX });
+    assert_eq!(content.store().put_many(&over), full);
+    assert_eq!(content.store().put_soon(over.clone()), full);
+    let mut batch = content.store().batch();
+    over.iter().for_each(|block| batch.push(block.clone()).unwrap());
+    assert_eq!(batch.finish(), full);
+    assert!(over.iter().all(|block| !content.store().has(block.cid()).unwrap()), "none of it");
+    content.store().put_many(&kept).unwrap();
+    content.store().put_many(&over[..1]).unwrap();
+    content.pin(&Pin::recursive(*over[0].cid())).unwrap();
+    assert!(all_here(&content, &kept) && all_here(&content, &over[..1]));
+    assert_eq!(content.store().stat().unwrap().bytes, 900_000);
+}

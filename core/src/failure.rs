@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use cid::Cid;
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ pub enum Failure {
         cid: Cid,
         /// How many peers were asked.
         asked: u32,
+        /// Some of those that were said to have it, and why it did not come from them.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failed: Vec<Provider>,
     },
     /// No member that this node trusts can run the function.
     NoExecutor {
@@ -70,10 +74,13 @@ pub enum Failure {
     },
     /// The caller took it back.
     Cancelled,
-    /// There is no room left on a node's disk.
+    /// There is no room left on a node's disk, or its blocks take as much as they may.
     StorageFull {
         /// The file or folder that could not be written.
         at: String,
+        /// The bytes that blocks may take, where that is what was reached.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max: Option<u64>,
     },
     /// A node's copy of a block is damaged, and no peer has another.
     Corrupt {
@@ -94,7 +101,24 @@ pub enum Failure {
     },
 }
 
+/// Somebody who was said to have a block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Its peer id, as text.
+    pub peer: String,
+    /// Why the block did not come from it: `it cannot be reached`, `it does not have it`.
+    pub why: String,
+}
+
+/// Providers that a failure names; what more there are is left out.
+pub const PROVIDERS_MAX: usize = 8;
+
 impl Failure {
+    /// That nobody who was asked has a block.
+    pub fn not_found(cid: Cid, asked: u32) -> Failure {
+        Failure::NotFound { cid, asked, failed: Vec::new() }
+    }
+
     /// The name under which scripts and the API know this failure.
     pub fn code(&self) -> &'static str {
         match self {
@@ -118,7 +142,9 @@ impl Failure {
     /// What the user can do about it.
     pub fn hint(&self) -> String {
         match self {
-            Failure::NotFound { asked: 0, .. } => "this node has no peers: join one with --join, or add the content here".into(),
+            Failure::NotFound { asked: 0, failed, .. } if failed.is_empty() => {
+                "this node has no peers: join one with --join, or add the content here".into()
+            }
             Failure::NotFound { .. } => "check the CID, or join a node that holds it".into(),
             Failure::NoExecutor { .. } => "start a node with the role executor, and trust its key with --trust".into(),
             Failure::Overloaded { retry_after_ms } => format!("try again in {retry_after_ms} ms"),
@@ -137,6 +163,10 @@ impl Failure {
             Failure::DeadlineExceeded { .. } => "allow more with --timeout".into(),
             Failure::BadArgument { .. } => "timerose abi FN shows what the function takes".into(),
             Failure::Cancelled => "call again".into(),
+            Failure::StorageFull { max: Some(_), .. } => {
+                "raise --storage-max, or remove pins that are not needed (timerose pin ls); what is young may go later, and nothing is lost"
+                    .into()
+            }
             Failure::StorageFull { .. } => {
                 "free space on that disk and try again; nothing that was stored is lost, and the node need not be restarted"
                     .into()
@@ -161,7 +191,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::NotFound { cid, asked } => write!(f, "{cid} was not found; {asked} peers were asked"),
+            Failure::NotFound { cid, asked, failed } => {
+                write!(f, "{cid} was not found; {asked} peers were asked")?;
+                failed.iter().try_for_each(|Provider { peer, why }| write!(f, "; {peer} was said to have it: {why}"))
+            }
             Failure::NoExecutor { needed, seen } => write!(f, "no executor for {needed} among {seen} members"),
             Failure::Overloaded { .. } => write!(f, "all executors and the queue are full"),
             Failure::Denied { rule, missing } => write!(f, "denied by the rule {rule:?}: {missing} is missing"),
@@ -181,7 +214,10 @@ impl fmt::Display for Failure {
             Failure::DeadlineExceeded { stage } => write!(f, "the deadline passed while {stage}"),
             Failure::BadArgument { index, wanted, got } => write!(f, "argument {index}: wanted {wanted}, got {got}"),
             Failure::Cancelled => write!(f, "cancelled"),
-            Failure::StorageFull { at } => write!(f, "no space left on the disk of {at}"),
+            Failure::StorageFull { at, max: Some(max) } => {
+                write!(f, "the blocks in {at} have reached the {max} bytes that they may take")
+            }
+            Failure::StorageFull { at, max: None } => write!(f, "no space left on the disk of {at}"),
             Failure::Corrupt { cid, at } => write!(f, "{cid} is corrupt in {at}"),
             Failure::NodeFailed { what } => write!(f, "a node failed: {what}"),
             Failure::MayHaveRun { what } => write!(f, "the work may have run: {what}"),

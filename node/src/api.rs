@@ -1,5 +1,6 @@
 //! The HTTP API: everything that the CLI does, as JSON over loopback. Its routes are listed in `docs/api.md`.
 
+mod bitswap;
 mod calls;
 mod content;
 mod delegations;
@@ -96,6 +97,7 @@ fn router(api: Api) -> Router {
         .route("/v1/lineage/{cid}", get(receipts::lineage))
         .route("/v1/provide", get(routing::provide))
         .route("/v1/providers/{cid}", get(routing::providers))
+        .route("/v1/bitswap", get(bitswap::bitswap))
         .route("/v1/repo", get(repo::stat))
         .route("/v1/repo/gc", post(repo::gc))
         .route("/v1/pins", get(pins::list).post(pins::add))

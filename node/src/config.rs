@@ -37,8 +37,21 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How far it reaches beyond its mesh.
     pub reach: Reach,
+    /// What its content may take of disk and network.
+    pub limits: Limits,
     /// What goes wrong on purpose: nothing, but in tests.
     pub faults: Faults,
+}
+
+/// What a node's content may take of disk and network. The default is all that there is.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Bytes in blocks. When they near it, garbage is collected.
+    pub storage: Option<u64>,
+    /// Bytes of bitswap a second to all peers together.
+    pub up: Option<u64>,
+    /// Bytes of bitswap a second from all peers together.
+    pub down: Option<u64>,
 }
 
 /// How far a node reaches beyond its mesh.

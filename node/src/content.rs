@@ -15,8 +15,9 @@ use parking_lot::Mutex;
 use serde_bytes::ByteBuf;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::sync::Arc;
+use timerose_content::blockstore::StoreStat;
+use timerose_content::gc::Spare;
 use timerose_content::{
     Block, Content, ContentError, DAG_CBOR, EntryKind, FetchError, Meta, RAW, StoreError, exchange, pin, unixfs,
 };
@@ -32,9 +33,9 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 
-use crate::config::StartError;
+use crate::config::{Config, StartError};
 use crate::finder::Routes;
-use crate::ports::{ContentRequest, Manifests, Moved, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Exchanged, Kept, Manifests, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -70,18 +71,26 @@ struct Inner {
 }
 
 impl Driver {
-    /// Opens the blocks of a data folder. Must be called inside a tokio runtime. `needs` says what others of this node need to be kept.
+    /// Opens the blocks of a data folder, within its bounds. Must be called inside a tokio runtime. `needs` says what others of this node need to
+    /// be kept.
     pub fn open(
-        dir: &Path,
+        config: &Config,
         me: NodeId,
         requests: Requests,
         functions: Manifests,
         needs: Vec<Arc<dyn Needs>>,
         routes: Routes,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
+        let dir = config.dir.as_path();
         let path = dir.join("blocks");
         let runtime = Handle::current();
         let (content, behaviour) = Content::open(&path, &runtime).map_err(|e| StartError::of_store(dir, e))?;
+        content.limit_bandwidth(config.limits.up, config.limits.down);
+        if let Some(max) = config.limits.storage {
+            let kept = needs.clone();
+            let roots = move |spare: &mut dyn FnMut(Spare) -> _| kept.iter().try_for_each(|needs| needs.each(spare));
+            content.bound_storage(max, Box::new(roots)).map_err(|e| StartError::of_store(dir, e))?;
+        }
         let inner = Inner {
             content,
             runtime,
@@ -279,7 +288,7 @@ impl Driver {
             Err(Failure::NotFound { .. }) if corrupt.is_some() => return corrupt.map_or(Err(Failure::Cancelled), Err),
             Err(other) => return Err(other),
         }
-        blocking(here(self.0.content.clone())).await?.ok_or(Failure::NotFound { cid, asked: 0 })
+        blocking(here(self.0.content.clone())).await?.ok_or(Failure::not_found(cid, 0))
     }
 
     /// Runs `what` on a blocking thread with a source of blocks that fetches what is not here.
@@ -333,10 +342,10 @@ impl Driver {
 
     async fn answer(self, request: ContentRequest, work: WorkSender) {
         match request {
-            ContentRequest::Stats { answer } => {
-                let stats = self.0.content.stats();
-                let exchange::Stats { blocks_in, blocks_out, bytes_in, bytes_out, refused, .. } = stats;
-                let _ = answer.send(Ok(Moved { blocks_in, blocks_out, bytes_in, bytes_out, refused }));
+            ContentRequest::Exchanged { answer } => {
+                let (stats, ledgers) = (self.0.content.stats(), self.0.content.ledgers());
+                let (up, down) = self.0.content.bandwidth();
+                let _ = answer.send(Ok(Exchanged { stats, ledgers, up, down }));
             }
             ContentRequest::Providers { cid, answer } => {
                 let _ = answer.send(self.providers(cid).await);
@@ -354,17 +363,10 @@ impl Driver {
                 let _ = answer.send(self.block(cid, &[]).await);
             }
             ContentRequest::Put { block, answer } => {
-                let content = self.0.content.clone();
-                let kept = blocking(move || {
-                    let block = Block::encode(DAG_CBOR, block).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
-                    content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
-                    Ok(*block.cid())
-                });
-                let _ = answer.send(kept.await);
+                let _ = answer.send(self.put(block).await);
             }
             ContentRequest::Stat { answer } => {
-                let content = self.0.content.clone();
-                let _ = answer.send(blocking(move || content.store().stat().map_err(|e| of_store(&e))).await);
+                let _ = answer.send(self.kept().await);
             }
             ContentRequest::Pin { pin, answer } => {
                 let _ = answer.send(self.pin(pin).await);
@@ -398,6 +400,26 @@ impl Driver {
                 let _ = answer.send(self.import_car(source, pin).await);
             }
         }
+    }
+
+    /// Keeps a record.
+    async fn put(&self, record: Bytes) -> Result<Cid, Failure> {
+        let content = self.0.content.clone();
+        blocking(move || {
+            let block = Block::encode(DAG_CBOR, record).map_err(|e| Failure::NodeFailed { what: e.to_string() })?;
+            content.store().put_many(std::slice::from_ref(&block)).map_err(|e| of_store(&e))?;
+            Ok(*block.cid())
+        })
+        .await
+    }
+
+    async fn kept(&self) -> Result<Kept, Failure> {
+        let content = self.0.content.clone();
+        blocking(move || {
+            let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
+            Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
+        })
+        .await
     }
 
     async fn resolve(&self, root: Cid, path: String) -> Result<Named, Failure> {
@@ -449,7 +471,8 @@ async fn blocking<T: Send + 'static>(what: impl FnOnce() -> Result<T, Failure> +
 
 fn of_store(error: &StoreError) -> Failure {
     match error {
-        StoreError::Full { path } => Failure::StorageFull { at: path.display().to_string() },
+        StoreError::Full { path } => Failure::StorageFull { at: path.display().to_string(), max: None },
+        StoreError::OverMax { path, max } => Failure::StorageFull { at: path.display().to_string(), max: Some(*max) },
         StoreError::Corrupt { cid, path } => Failure::Corrupt { cid: *cid, at: path.display().to_string() },
         other => Failure::NodeFailed { what: other.to_string() },
     }
@@ -457,7 +480,7 @@ fn of_store(error: &StoreError) -> Failure {
 
 fn of_content(error: ContentError) -> Failure {
     match error {
-        ContentError::Missing { cid } => Failure::NotFound { cid, asked: 0 },
+        ContentError::Missing { cid } => Failure::not_found(cid, 0),
         ContentError::UnixFs(problem) => of_unixfs(problem.into()),
         ContentError::Store(error) => of_store(&error),
     }
@@ -465,7 +488,7 @@ fn of_content(error: ContentError) -> Failure {
 
 fn of_fetch(error: FetchError) -> Failure {
     match error {
-        FetchError::NotFound { cid, asked, .. } => Failure::NotFound { cid, asked: asked as u32 },
+        FetchError::NotFound { cid, asked, .. } => Failure::not_found(cid, asked as u32),
         FetchError::LimitExceeded { limit } => Failure::LimitExceeded { which: "input".into(), at: limit },
         // Another node would fare no better with it.
         bad @ (FetchError::Block(_) | FetchError::TooLarge) => {

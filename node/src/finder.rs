@@ -29,7 +29,7 @@ pub(crate) struct Provider {
 pub(crate) struct Find {
     /// What for.
     pub cid: Cid,
-    /// Whether providers are dialled: the answer then comes with the first that is connected, and bears connected ones alone.
+    /// Whether providers are dialled: the answer then comes with the first that is connected, or when none could be reached.
     pub dial: bool,
     /// Who is of no interest.
     pub skip: BTreeSet<PeerId>,
@@ -64,9 +64,9 @@ impl Finder {
         self.ask(cid, false, BTreeSet::new()).await
     }
 
-    /// Connects with somebody who provides a block and is not among `skip`; gives who is connected.
-    pub async fn reach(&self, cid: Cid, skip: BTreeSet<PeerId>) -> Vec<PeerId> {
-        self.ask(cid, true, skip).await.into_iter().map(|provider| provider.peer).collect()
+    /// Connects with somebody who provides a block and is not among `skip`; gives who is connected, or else whom it was tried to reach.
+    pub async fn reach(&self, cid: Cid, skip: BTreeSet<PeerId>) -> Vec<Provider> {
+        self.ask(cid, true, skip).await
     }
 
     async fn ask(&self, cid: Cid, dial: bool, skip: BTreeSet<PeerId>) -> Vec<Provider> {

@@ -26,7 +26,7 @@ mod telemetry;
 mod wire;
 
 pub use client::Client;
-pub use config::{Config, Faults, Reach, StartError};
+pub use config::{Config, Faults, Limits, Reach, StartError};
 pub use keys::{Keys, open_receipt};
 pub use recorder::{Replayed, replay};
 pub use run::{Running, start};

@@ -5,14 +5,15 @@
 
 use bytes::Bytes;
 use cid::Cid;
+use libp2p::{Multiaddr, PeerId};
 use parking_lot::RwLock;
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use timerose_content::blockstore::{Report, StoreStat};
-use timerose_content::{Hold, Meta, Pin, Shape, gc};
+use timerose_content::blockstore::Report;
+use timerose_content::{Hold, Ledger, Meta, Pin, Shape, Stats, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
 use timerose_core::io::{Input, Request};
@@ -23,7 +24,6 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::announce::Announcements;
 use crate::delegates::Delegates;
-use crate::finder::Provider;
 use crate::net::Net;
 use crate::telemetry::Telemetry;
 
@@ -57,7 +57,7 @@ pub(crate) enum ContentRequest {
     /// Keep a record.
     Put { block: Bytes, answer: Answer<Cid> },
     /// How much is kept.
-    Stat { answer: Answer<StoreStat> },
+    Stat { answer: Answer<Kept> },
     /// Read and hash every block, and mend what can be mended where that is asked for.
     Verify { repair: bool, news: mpsc::Sender<RepoNews> },
     /// Fetch what a pin is for, and pin it.
@@ -68,10 +68,49 @@ pub(crate) enum ContentRequest {
     Pins { after: Option<Cid>, answer: Answer<Vec<Pin>> },
     /// Remove what nothing needs and nobody used or put for so long.
     Gc { grace: Duration, news: mpsc::Sender<GcNews> },
-    /// Who has a block: whether it is here, and whom the DHT names.
-    Providers { cid: Cid, answer: Answer<(bool, Vec<Provider>)> },
+    /// Who has a block: whether it is here, who is connected and says so, and whom the DHT names.
+    Providers { cid: Cid, answer: Answer<Holders> },
     /// What went over the network.
-    Stats { answer: Answer<Moved> },
+    Exchanged { answer: Answer<Exchanged> },
+}
+
+/// How much a node keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Blocks.
+    pub blocks: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// How many bytes they may take, if that is bounded.
+    pub max: Option<u64>,
+}
+
+/// Who has a block.
+#[derive(Clone, Debug)]
+pub(crate) struct Holders {
+    /// Whether this node has.
+    pub here: bool,
+    /// Others.
+    pub providers: Vec<Holder>,
+    /// Connected peers that were asked, and those of them that did not answer.
+    pub asked: usize,
+    /// See `asked`.
+    pub silent: usize,
+}
+
+/// Somebody who has a block, by its own word or that of the DHT.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder {
+    /// Who.
+    pub peer: PeerId,
+    /// Where, as far as the DHT told.
+    pub addrs: Vec<Multiaddr>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// Whether the DHT names it.
+    pub by_dht: bool,
+    /// What it said itself, if it was asked and answered.
+    pub says: Option<bool>,
 }
 
 /// What is heard of a check of the store.
@@ -96,19 +135,17 @@ pub(crate) trait Needs: Send + Sync {
     fn each(&self, spare: &mut dyn FnMut(gc::Spare) -> Result<(), gc::GcError>) -> Result<(), gc::GcError>;
 }
 
-/// Blocks that went over the network since the node began, and their bytes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moved {
-    /// From peers.
-    pub blocks_in: u64,
-    /// To peers.
-    pub blocks_out: u64,
-    /// Bytes from peers.
-    pub bytes_in: u64,
-    /// Bytes to peers.
-    pub bytes_out: u64,
-    /// Blocks that nobody asked for, and messages that broke the protocol.
-    pub refused: u64,
+/// What went over the network since the node began, and may go.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchanged {
+    /// In all.
+    pub stats: Stats,
+    /// By peer.
+    pub ledgers: Vec<(PeerId, Ledger)>,
+    /// The limits, in bytes a second to peers and from them.
+    pub up: Option<u64>,
+    /// See `up`.
+    pub down: Option<u64>,
 }
 
 /// Where bytes go, in order. Whoever stops reading ends it.

@@ -102,7 +102,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (functions, needs) = (Manifests::default(), vec![promises.needs()]);
     let (routes, finds) = Routes::new();
     let announcements = routes.announcements.clone();
-    let (library, exchange) = content::Driver::open(&config.dir, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
+    let (library, exchange) = content::Driver::open(&config, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
     let watch = (counters.clone(), telemetry.clone());
     let engines = engine::Driver::new(&config.dir, keys.id(), config.offers, library.shelf(), watch)?;
     let receipts = Receipts::open(&config.dir)?;

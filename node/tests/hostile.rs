@@ -70,6 +70,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        limits: Default::default(),
         faults: Faults::default(),
     };
     let mut running = start(config).await.expect("started");

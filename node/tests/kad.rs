@@ -150,6 +150,7 @@ async fn node(dir: &tempfile::TempDir) -> (Running, PeerId, Multiaddr) {
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        limits: Default::default(),
         faults: Faults::default(),
     };
     let mut running = start(config).await.expect("started");

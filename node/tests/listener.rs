@@ -114,6 +114,7 @@ async fn node(dir: &Path, join: &[&Multiaddr], roles: &[Role], trust: [NodeId; 2
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        limits: Default::default(),
         faults: Faults::default(),
     };
     // The store of the deployment lets go of the folder when its threads have ended.

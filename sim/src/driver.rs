@@ -189,7 +189,7 @@ impl World<'_> {
         let node = errand.node;
         let peers: Vec<usize> = (0..self.hosts.len()).filter(|&other| self.network.flows(node, other)).collect();
         if !peers.is_empty() || self.now >= errand.since + NOT_FOUND_US {
-            let failure = Failure::NotFound { cid, asked: peers.len() as u32 };
+            let failure = Failure::not_found(cid, peers.len() as u32);
             if self.is_current(&errand) {
                 self.hosts[node].errands.remove(&errand.ticket);
                 self.answer(node, errand.want.answer(errand.ticket, Err(failure), self));

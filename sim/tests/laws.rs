@@ -126,7 +126,7 @@ fn a_request_without_an_answer_is_seen() {
 #[test]
 fn a_wrong_answer_is_seen() {
     let law = || RightResult::new(0, 0);
-    let missing = Failure::NotFound { cid: cid("nowhere"), asked: 3 };
+    let missing = Failure::not_found(cid("nowhere"), 3);
     let guest = Failure::FunctionFailed { exit: 1, stderr: String::new() };
     holds(law(), &[called(calm(7)), replied(1, 7, "task", "result")]);
     fires(law(), &[called(asked(7)), replied(1, 7, "task", "other")], "should give");

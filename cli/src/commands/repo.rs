@@ -24,7 +24,10 @@ fn number(value: &Value, name: &str) -> u64 {
 
 fn stat(client: &Client, format: Format) -> Result<(), CliError> {
     let stat = client.get("/v1/repo")?;
-    show(format, &stat, || format!("{} blocks, {}", number(&stat, "blocks"), bytes(number(&stat, "bytes"))))
+    show(format, &stat, || {
+        let max = stat["max"].as_u64().map_or(String::new(), |max| format!(" of {}", bytes(max)));
+        format!("{} blocks, {}{max}", number(&stat, "blocks"), bytes(number(&stat, "bytes")))
+    })
 }
 
 fn verify(client: &Client, args: &Verify) -> Result<(), CliError> {

@@ -37,10 +37,15 @@ pub fn providers(client: &Client, args: &Providers) -> Result<(), CliError> {
         }
         for provider in found["providers"].as_array().into_iter().flatten() {
             let text = |value: &Value| value.as_str().map(plain).unwrap_or_default();
-            let state = if provider["connected"] == json!(true) { "connected" } else { "in the DHT" };
+            let state = match (&provider["says"], provider["connected"] == json!(true)) {
+                (Value::Bool(true), _) => "has it",
+                (Value::Bool(false), _) => "named by the DHT, denies it",
+                (_, true) => "named by the DHT, connected",
+                (_, false) => "named by the DHT",
+            };
             let addrs: Vec<String> = provider["addrs"].as_array().into_iter().flatten().map(text).collect();
             rows.push(vec![text(&provider["peer"]), state.into(), addrs.join(" ")]);
         }
-        columns(&rows)
+        format!("{}\n{} connected peers asked, {} of them silent", columns(&rows), found["asked"], found["silent"])
     })
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use timerose_core::capability::Role;
 use timerose_core::id::NodeId;
 use timerose_core::resources::Resources;
-use timerose_node::{Config, Faults, Keys, Reach, Running, StartError, start};
+use timerose_node::{Config, Faults, Keys, Limits, Reach, Running, StartError, start};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::runtime::Runtime;
@@ -38,6 +38,7 @@ pub fn start_here(home: &Path) -> Result<Option<(Running, Runtime)>, CliError> {
         record: None,
         telemetry: Default::default(),
         reach: Reach::default(),
+        limits: Limits::default(),
         faults: Faults::default(),
     };
     let running = runtime.block_on(async {
@@ -136,6 +137,7 @@ fn configure(dir: &Path, args: &Node) -> Result<Config, CliError> {
         record: args.record.clone(),
         telemetry: telemetry::read()?,
         reach: Reach { public: args.reach.public, relay: args.reach.relay },
+        limits: Limits { storage: args.limits.storage_max, up: args.limits.bandwidth_up, down: args.limits.bandwidth_down },
         faults: args.faults,
     })
 }

@@ -1,7 +1,7 @@
 //! A sink of blocks: gathers them into batches and keeps one batch on its way to disk while the caller makes the next.
 
 use super::{Blockstore, Pending, StoreError};
-use crate::block::{Block, Multihash};
+use crate::block::Block;
 
 /// Bytes after which a batch goes to disk.
 pub const BATCH_BYTES: usize = 8 << 20;
@@ -13,7 +13,7 @@ pub struct BatchWriter {
     store: Blockstore,
     blocks: Vec<Block>,
     bytes: usize,
-    flight: Option<(Pending, Vec<Multihash>)>,
+    flight: Option<(Pending, Vec<Block>)>,
 }
 
 impl BatchWriter {
@@ -40,18 +40,20 @@ impl BatchWriter {
     fn send(&mut self) -> Result<(), StoreError> {
         let blocks = std::mem::take(&mut self.blocks);
         self.bytes = 0;
-        let hashes = blocks.iter().map(|block| *block.cid().hash()).collect();
-        let pending = self.store.begin_put(blocks)?;
+        let pending = self.store.begin_put(blocks.clone())?;
         self.settle()?;
-        self.flight = Some((pending, hashes));
+        self.flight = Some((pending, blocks));
         Ok(())
     }
 
     fn settle(&mut self) -> Result<(), StoreError> {
-        if let Some((pending, hashes)) = self.flight.take() {
-            pending.wait()?;
-            self.store.announce(&hashes);
+        let Some((pending, blocks)) = self.flight.take() else { return Ok(()) };
+        match pending.wait() {
+            // Once more, after room was made.
+            Err(StoreError::OverMax { .. }) => return self.store.put_many(&blocks),
+            other => other?,
         }
+        self.store.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
         Ok(())
     }
 }

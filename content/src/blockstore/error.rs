@@ -24,6 +24,14 @@ pub enum StoreError {
         /// The file that was to be written.
         path: PathBuf,
     },
+    /// The blocks take as much as they may. Nothing that was stored is lost; it works again when something has gone.
+    #[error("the blocks in {} have reached the {max} bytes that they may take", path.display())]
+    OverMax {
+        /// The store's directory.
+        path: PathBuf,
+        /// The bound, in bytes.
+        max: u64,
+    },
     /// A redb file is damaged.
     #[error("{} is damaged: {why}", path.display())]
     Damaged {

@@ -113,8 +113,8 @@ impl Index {
         })
     }
 
-    /// Makes a change durable as a whole. Returns the large blocks that were removed, whose files may now go.
-    pub fn commit(&self, change: &Change<'_>) -> Result<Vec<Multihash>, StoreError> {
+    /// Makes a change durable as a whole. Returns the large blocks that were removed, whose files may now go, and how much is held from now on.
+    pub fn commit(&self, change: &Change<'_>) -> Result<(Vec<Multihash>, StoreStat), StoreError> {
         self.0.with(|database| commit(database, change))
     }
 
@@ -179,13 +179,14 @@ impl Index {
     }
 }
 
-fn commit(database: &Database, change: &Change<'_>) -> Result<Vec<Multihash>, redb::Error> {
+fn commit(database: &Database, change: &Change<'_>) -> Result<(Vec<Multihash>, StoreStat), redb::Error> {
     let write = database.begin_write()?;
     let mut files = Vec::new();
+    let mut stat;
     {
         let mut blocks = write.open_table(BLOCKS)?;
         let mut counters = write.open_table(COUNTERS)?;
-        let mut stat = read_stat(&counters)?;
+        stat = read_stat(&counters)?;
         for block in &change.add {
             let before = blocks.insert(block.cid().hash().to_bytes().as_slice(), encode(block).as_slice())?;
             // One that is there already was corrupt, and is replaced.
@@ -214,7 +215,7 @@ fn commit(database: &Database, change: &Change<'_>) -> Result<Vec<Multihash>, re
         }
     }
     write.commit()?;
-    Ok(files)
+    Ok((files, stat))
 }
 
 /// Other crates' tables cannot collide with ours.

@@ -1,6 +1,7 @@
 //! The one thread that writes. Whatever waits in its queue is made durable together: one round of file syncs, one commit of the index.
 
 use super::bad::Bad;
+use super::bound::Bound;
 use super::error::StoreError;
 use super::flat::Flat;
 use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
@@ -63,8 +64,18 @@ pub(super) struct Disk {
     pub births: Births,
     /// Blocks that are listed, and whose bytes are wrong.
     pub bad: Bad,
+    /// How much blocks may take.
+    pub bound: Arc<Bound>,
     /// The last write failed: what is put from now on waits for the disk, so that whoever puts it hears of it.
     pub failing: AtomicBool,
+}
+
+impl Disk {
+    /// Why a put does not fit.
+    fn over_max(&self) -> StoreError {
+        let index = self.index.path();
+        StoreError::OverMax { path: index.parent().unwrap_or(index).to_owned(), max: self.bound.max().unwrap_or_default() }
+    }
 }
 
 /// A request that is on its way to disk.
@@ -142,7 +153,11 @@ fn serve(disk: &Disk, group: &[Request]) {
         let deletes = |request: &Request| matches!(request.work, Work::Delete(_) | Work::Sweep(_));
         let same = rest.iter().take_while(|request| deletes(request) == deletes(&rest[0])).count();
         let (now, later) = rest.split_at(same);
-        let outcome = apply(disk, now);
+        let (now, over) = fitting(disk, now);
+        for request in over {
+            let _ = request.done.send(Err(disk.over_max()));
+        }
+        let outcome = apply(disk, &now);
         disk.failing.store(outcome.is_err(), Ordering::Relaxed);
         for request in now {
             if let Work::PutSoon(blocks) = &request.work {
@@ -158,7 +173,31 @@ fn serve(disk: &Disk, group: &[Request]) {
     }
 }
 
-fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
+/// Which requests may be carried out, and which are puts for which the bound leaves no room. What was put soon has been given out, and is kept in
+/// any case: it was looked at when it was taken.
+fn fitting<'a>(disk: &Disk, group: &'a [Request]) -> (Vec<&'a Request>, Vec<&'a Request>) {
+    let puts = |request: &'a Request| match &request.work {
+        Work::Put(blocks) => blocks.as_slice(),
+        _ => &[],
+    };
+    let Some(left) = disk.bound.left() else { return (group.iter().collect(), Vec::new()) };
+    let mut left = left.saturating_sub(disk.fresh.bytes());
+    let sum: u64 = group.iter().flat_map(puts).map(|block| block.size() as u64).sum();
+    if sum <= left {
+        return (group.iter().collect(), Vec::new());
+    }
+    group.iter().partition(|request| {
+        let blocks: Vec<&Block> = puts(request).iter().collect();
+        // An index that cannot be read fails what follows.
+        let absent = disk.index.absent(&blocks, &disk.bad).unwrap_or_default();
+        let bytes = absent.iter().map(|block| block.size() as u64).sum();
+        let fits = bytes <= left;
+        left -= if fits { bytes } else { 0 };
+        fits
+    })
+}
+
+fn apply(disk: &Disk, group: &[&Request]) -> Result<(), StoreError> {
     let mut change = Change::default();
     let mut blocks: Vec<&Block> = Vec::new();
     let mut swept = Vec::new();
@@ -174,6 +213,10 @@ fn apply(disk: &Disk, group: &[Request]) -> Result<(), StoreError> {
         }
     }
     disk.sweep.claim_all(&blocks);
+    if disk.bound.is_high() {
+        // Young blocks may go soon: how young they are must be exact.
+        disk.births.forget();
+    }
     let birth = disk.births.record(&blocks);
     let old = if birth.as_ref().is_some_and(|(_, _, prune)| *prune) { old_births(disk)? } else { Vec::new() };
     if let Some((key, digests, _)) = &birth {
@@ -200,7 +243,8 @@ fn make<'a>(disk: &Disk, mut change: Change<'a>, blocks: &[&'a Block]) -> Result
     if change.add.is_empty() && change.remove.is_empty() && change.meta.is_empty() {
         return Ok(());
     }
-    let files = disk.index.commit(&change)?;
+    let (files, stat) = disk.index.commit(&change)?;
+    disk.bound.now(stat.bytes);
     disk.bad.forget(change.add.iter().map(|block| block.cid().hash()).chain(&change.remove));
     disk.flat.remove(&files)
 }

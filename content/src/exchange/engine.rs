@@ -4,6 +4,7 @@ use super::ExchangeEvent;
 use super::server::Server;
 use super::session::{Client, FetchId, Stored, Update};
 use super::stats::Counters;
+use super::survey::Surveyed;
 use super::wire::Message;
 use crate::block::{self, Block};
 use crate::blockstore::{Blockstore, StoreError};
@@ -13,7 +14,7 @@ use libp2p::PeerId;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -32,6 +33,8 @@ pub(super) enum Command {
     Open { id: FetchId, hints: Vec<PeerId>, updates: mpsc::Sender<Update> },
     /// It wants these blocks.
     Want { id: FetchId, cids: Vec<Cid> },
+    /// Which of the connected peers have a block?
+    Survey { cid: Cid, answer: oneshot::Sender<Surveyed> },
 }
 
 type Written = (Vec<Stored>, Result<(), StoreError>);
@@ -108,6 +111,7 @@ impl Engine {
         match command {
             Command::Open { id, hints, updates } => self.client.open(id, hints, updates),
             Command::Want { id, cids } => self.client.want(Instant::now(), id, cids),
+            Command::Survey { cid, answer } => self.client.survey(Instant::now(), cid, answer),
         }
     }
 
@@ -133,7 +137,7 @@ impl Engine {
                     self.client.ours(&peer);
                 }
                 let verdict = self.client.message(now, peer, message);
-                verdict.wanted.iter().for_each(|size| self.counters.received(*size));
+                verdict.wanted.iter().for_each(|size| self.counters.received(&peer, *size));
                 (0..verdict.duplicates).for_each(|_| self.counters.duplicate());
                 (0..verdict.unrequested).for_each(|_| self.counters.refused());
                 if verdict.unrequested > 0 {

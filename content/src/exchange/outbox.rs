@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 /// Our wants and cancels that may wait for a peer. A peer that lets more pile up does not read, and is disconnected.
 pub const MAX_OUT_ENTRIES: usize = 16_384;
 /// Wants of a peer that are remembered, due and unmet together. Beyond it the oldest is forgotten, an unmet one first.
-pub const MAX_LEDGER: usize = 4096;
+pub const MAX_WANTLIST: usize = 4096;
 
 /// A want of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,10 +168,10 @@ impl Outbox {
 
 impl State {
     fn trim(&mut self) {
-        while self.due.len() > MAX_LEDGER {
+        while self.due.len() > MAX_WANTLIST {
             self.due.pop_front();
         }
-        let room = MAX_LEDGER - self.due.len();
+        let room = MAX_WANTLIST - self.due.len();
         if self.unmet.len() > room {
             let mut numbers: Vec<(u64, Multihash)> = self.unmet.iter().map(|(hash, (n, _))| (*n, *hash)).collect();
             numbers.sort_unstable_by_key(|(number, _)| *number);
@@ -192,12 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ledger_forgets_the_oldest_beyond_its_bound() {
+    fn the_wantlist_forgets_the_oldest_beyond_its_bound() {
         let outbox = Outbox::default();
-        let wants: Vec<Want> = (0..MAX_LEDGER + 10).map(want).collect();
+        let wants: Vec<Want> = (0..MAX_WANTLIST + 10).map(want).collect();
         outbox.want(&wants, false);
         let due = outbox.try_take(usize::MAX).unwrap().due;
-        assert_eq!(due.len(), MAX_LEDGER);
+        assert_eq!(due.len(), MAX_WANTLIST);
         assert_eq!(due[0].cid, cid_v1(RAW, &10usize.to_le_bytes()));
     }
 

@@ -6,6 +6,7 @@
 
 use super::outbox::Outbox;
 use super::peer::Peer;
+use super::survey::{MAX_SURVEYED, Surveyed, Surveys};
 use super::wire::{Message, Presence, WantKind};
 use crate::block::{Block, BlockError};
 use crate::blockstore::{BATCH_BLOCKS, BATCH_BYTES, StoreError};
@@ -14,7 +15,7 @@ use libp2p::PeerId;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 /// A peer that was asked for a block and has answered nothing for so long is passed over.
@@ -101,6 +102,7 @@ pub(super) struct Client {
     peers: HashMap<PeerId, Peer>,
     fetches: HashMap<FetchId, Fetch>,
     wants: HashMap<Cid, WantState>,
+    surveys: Surveys,
     queue: VecDeque<Cid>,
     /// Blocks on their way to disk, and the fetches that wait for them.
     storing: HashMap<Cid, Vec<FetchId>>,
@@ -138,6 +140,8 @@ impl Client {
 
     pub fn disconnected(&mut self, now: Instant, peer: &PeerId) {
         self.peers.remove(peer);
+        self.surveys.gone(peer);
+        self.end_surveys(now);
         let wants: Vec<Cid> = self.wants.keys().copied().collect();
         for cid in wants {
             let Some(want) = self.wants.get_mut(&cid) else { continue };
@@ -221,7 +225,34 @@ impl Client {
 
     /// Whether any want is open, so that time matters.
     pub fn is_waiting(&self) -> bool {
-        !self.wants.is_empty()
+        !self.wants.is_empty() || !self.surveys.is_empty()
+    }
+
+    /// Asks the connected peers whether they have a block. Whoever is being asked for it already need not be asked again.
+    pub fn survey(&mut self, now: Instant, cid: Cid, answer: oneshot::Sender<Surveyed>) {
+        let asked: Vec<PeerId> = self.peers.keys().take(MAX_SURVEYED).copied().collect();
+        if !self.surveys.begin(now, cid, &asked, answer) {
+            return;
+        }
+        let declined = |id: &PeerId| self.wants.get(&cid)?.standing.get(id).map(|standing| standing.has_declined());
+        for id in asked {
+            if declined(&id) == Some(true) {
+                self.surveys.heard(&id, &cid, false);
+            } else if let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.is_asked(&cid)) {
+                peer.ask(now, cid, WantKind::Have);
+            }
+        }
+        self.end_surveys(now);
+    }
+
+    fn end_surveys(&mut self, now: Instant) {
+        for (cid, asked) in self.surveys.end(now) {
+            for id in asked.iter().filter(|_| !self.wants.contains_key(&cid)) {
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.forget(&cid, true);
+                }
+            }
+        }
     }
 
     /// Wants that are open.
@@ -240,12 +271,15 @@ impl Client {
         for presence in message.presences {
             self.presence(now, from, presence);
         }
+        self.end_surveys(now);
         self.assign(now);
         verdict
     }
 
     fn block(&mut self, now: Instant, from: PeerId, block: Block, verdict: &mut Verdict) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
+        // As Kubo answers who asks whether it has a small block.
+        self.surveys.heard(&from, block.cid(), true);
         if !peer.was_asked(block.cid()) {
             verdict.unrequested += 1;
             verdict.over_budget |= peer.strike();
@@ -279,6 +313,7 @@ impl Client {
 
     fn presence(&mut self, now: Instant, from: PeerId, presence: Presence) {
         let (Presence::Have(cid) | Presence::DontHave(cid)) = presence;
+        self.surveys.heard(&from, &cid, matches!(presence, Presence::Have(_)));
         let Some(peer) = self.peers.get_mut(&from) else { return };
         let Some(want) = self.wants.get_mut(&cid) else { return };
         let Some(standing) = want.standing.get_mut(&from) else { return };
@@ -368,6 +403,7 @@ impl Client {
     pub fn tick(&mut self, now: Instant, heard: &dyn Fn(&PeerId) -> Option<Instant>) {
         let gone: Vec<FetchId> = self.fetches.iter().filter(|(_, f)| f.updates.is_closed()).map(|(id, _)| *id).collect();
         gone.into_iter().for_each(|id| self.close(id));
+        self.end_surveys(now);
         let wants: Vec<Cid> = self.wants.keys().copied().collect();
         for cid in wants {
             let Some(want) = self.wants.get_mut(&cid) else { continue };

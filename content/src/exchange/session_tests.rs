@@ -3,6 +3,7 @@
 use super::outbox::Outbox;
 use super::peer::{ASK_LIMIT, MAX_OPEN, MAX_OPEN_FOREIGN, UNREQUESTED_BUDGET};
 use super::session::{Client, PATIENCE, SHORTLIST, STALL, Stored, Update, WIDEN};
+use super::survey::{SURVEY_WAIT, Surveyed};
 use super::wire::{Message, Presence, Want, WantKind};
 use crate::block::{Block, RAW, cid_v1};
 use cid::Cid;
@@ -319,4 +320,49 @@ fn unrequested_blocks_use_up_a_budget_once() {
     }
     assert_eq!(over, 1);
     assert!(world.client.take_received().is_empty());
+}
+
+#[test]
+fn a_survey_ends_when_everybody_has_said_or_was_silent_for_long_and_leaves_no_want_behind() {
+    let mut world = world(4, 0);
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(7), tell);
+    for peer in 0..4 {
+        assert_eq!(world.said(peer), [("have", cid(7))]);
+    }
+    world.answer(0, vec![Presence::Have(cid(7))]);
+    world.answer(1, vec![Presence::DontHave(cid(7))]);
+    // A small block may come in place of an answer.
+    world.send(2, 7);
+    assert!(told.try_recv().is_err() && world.client.is_waiting());
+    world.pass(SURVEY_WAIT);
+    let said = told.try_recv().unwrap();
+    let mut have = [world.peers[0].0, world.peers[2].0];
+    have.sort();
+    assert_eq!(said, Surveyed { have: have.to_vec(), have_not: vec![world.peers[1].0], silent: vec![world.peers[3].0] });
+    for peer in [0, 1, 3] {
+        assert_eq!(world.said(peer), [("cancel", cid(7))]);
+    }
+    assert!(!world.client.is_waiting());
+}
+
+#[test]
+fn a_survey_asks_nobody_twice_and_takes_no_want_of_a_fetch_back() {
+    let mut world = world(2, 0);
+    world.want([7]);
+    assert_eq!((world.said(0), world.said(1)), (vec![("have", cid(7))], vec![("have", cid(7))]));
+    world.answer(0, vec![Presence::DontHave(cid(7))]);
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(7), tell);
+    assert!(world.said(0).is_empty() && world.said(1).is_empty());
+    world.answer(1, vec![Presence::Have(cid(7))]);
+    assert_eq!(told.try_recv().unwrap().have, [world.peers[1].0]);
+    assert_eq!(world.said(1), [("block", cid(7))], "the fetch goes on");
+    world.send(1, 7);
+    assert!(world.client.take_received().len() == 1);
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(9), tell);
+    let gone: Vec<PeerId> = world.peers.iter().map(|(peer, _)| *peer).collect();
+    gone.iter().for_each(|peer| world.client.disconnected(world.now, peer));
+    assert_eq!(told.try_recv().unwrap(), Surveyed::default(), "whoever is gone is not waited for");
 }

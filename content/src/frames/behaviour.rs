@@ -1,7 +1,7 @@
 //! The protocol in the swarm: it makes handlers, keeps the list of peers, and tells of the first and the last connection of each.
 
 use super::handler::{Handler, Protocol};
-use super::{Codec, Config, Event, Heard, Line, Queued, Routes};
+use super::{Codec, Config, Event, Heard, Line, Queued, Routes, Throttles};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libp2p::core::Endpoint;
@@ -52,8 +52,14 @@ pub struct Behaviour<C: Codec> {
 }
 
 impl<C: Codec> Behaviour<C> {
-    pub(super) fn new(config: Config, codec: Arc<C>, routes: Arc<Routes>, events: mpsc::Sender<Event<C::In>>) -> Self {
-        let protocol = Arc::new(Protocol { config, codec, events });
+    pub(super) fn new(
+        config: Config,
+        codec: Arc<C>,
+        throttles: Throttles,
+        routes: Arc<Routes>,
+        events: mpsc::Sender<Event<C::In>>,
+    ) -> Self {
+        let protocol = Arc::new(Protocol { config, codec, throttles, events });
         Behaviour { protocol, routes, notices: VecDeque::new(), permit: None, starting: HashMap::new() }
     }
 

@@ -1,7 +1,8 @@
 //! The protocol on one connection: a writer for the one stream that we open, a reader for each stream that the peer opens.
 
-use super::read::{PERMIT_BYTES, ReadError, read_frame};
-use super::{Codec, Config, Event, Heard, OURS, Queued};
+use super::read::{PERMIT_BYTES, ReadError, read_throttled};
+use super::throttle::PART;
+use super::{Codec, Config, Event, Heard, OURS, Queued, Throttle, Throttles};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::io::{BufReader, BufWriter};
@@ -30,6 +31,7 @@ type Upgrade = ReadyUpgrade<StreamProtocol>;
 pub(super) struct Protocol<C: Codec> {
     pub config: Config,
     pub codec: Arc<C>,
+    pub throttles: Throttles,
     pub events: mpsc::Sender<Event<C::In>>,
 }
 
@@ -236,7 +238,9 @@ async fn read_frames<C: Codec>(
     let mut reader = BufReader::with_capacity(STREAM_BUFFER, stream);
     let mut first = true;
     loop {
-        let frame = match read_frame(&mut reader, protocol.config.max_frame, &budget, &|| heard.now()).await {
+        let wait = |bytes| protocol.throttles.down.take(&peer, bytes);
+        let parts = protocol.throttles.down.rate().map_or(usize::MAX, |_| PART);
+        let frame = match read_throttled(&mut reader, protocol.config.max_frame, &budget, &|| heard.now(), parts, wait).await {
             Ok(Some(frame)) => frame,
             Ok(None) => return,
             Err(ReadError::Refused(why)) => return refuse(peer, protocol, why).await,
@@ -271,10 +275,11 @@ async fn write_frames<C: Codec>(
     let Again { mut frame, mut retried } = first;
     loop {
         let written = async {
+            let up = &protocol.throttles.up;
             if let Some(opening) = opening.take() {
-                write_frame(&mut writer, &opening).await?;
+                write_frame(&mut writer, &opening, &peer, up).await?;
             }
-            write_frame(&mut writer, &frame).await?;
+            write_frame(&mut writer, &frame, &peer, up).await?;
             // More frames follow at once: they share the next flush.
             if queue.is_empty() { writer.flush().await } else { Ok(()) }
         };
@@ -294,10 +299,17 @@ async fn write_frames<C: Codec>(
     }
 }
 
-async fn write_frame(writer: &mut BufWriter<Stream>, frame: &Bytes) -> std::io::Result<()> {
+async fn write_frame(writer: &mut BufWriter<Stream>, frame: &Bytes, peer: &PeerId, up: &Throttle) -> std::io::Result<()> {
     let mut prefix = unsigned_varint::encode::usize_buffer();
     writer.write_all(unsigned_varint::encode::usize(frame.len(), &mut prefix)).await?;
-    writer.write_all(frame).await
+    if up.rate().is_none() {
+        return writer.write_all(frame).await;
+    }
+    for part in frame.chunks(PART) {
+        up.take(peer, part.len()).await;
+        writer.write_all(part).await?;
+    }
+    Ok(())
 }
 
 /// Reports that a frame is lost; `all` the frames that wait if none of them has a chance.

@@ -33,6 +33,18 @@ pub async fn read_frame<R: AsyncRead + Unpin>(
     budget: &Semaphore,
     progress: &(dyn Fn() + Sync),
 ) -> Result<Option<Bytes>, ReadError> {
+    read_throttled(stream, max, budget, progress, usize::MAX, |_| std::future::ready(())).await
+}
+
+/// The same, reading at most `part` bytes at once, each time after having waited for `wait` of that many.
+pub(super) async fn read_throttled<R: AsyncRead + Unpin, W: Future<Output = ()>>(
+    stream: &mut R,
+    max: usize,
+    budget: &Semaphore,
+    progress: &(dyn Fn() + Sync),
+    part: usize,
+    wait: impl Fn(usize) -> W,
+) -> Result<Option<Bytes>, ReadError> {
     let Some(length) = read_length(stream).await? else { return Ok(None) };
     if length > max as u64 {
         return Err(ReadError::Refused(format!("oversize: a frame of {length} bytes, the limit is {max}")));
@@ -43,11 +55,10 @@ pub async fn read_frame<R: AsyncRead + Unpin>(
     let mut body = Vec::new();
     while body.len() < length {
         let have = body.len();
-        if have > 0 {
-            progress();
-        }
-        body.resize(have + GROWTH.min(length - have), 0);
-        fill(stream, &mut body[have..], length).await?;
+        let more = GROWTH.min(part).min(length - have);
+        wait(more).await;
+        body.resize(have + more, 0);
+        fill(stream, &mut body[have..], length, have, progress).await?;
     }
     Ok(Some(body.into()))
 }
@@ -71,12 +82,26 @@ async fn read_length<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<u64>
     Err(ReadError::Refused(format!("oversize: a length of more than {MAX_PREFIX} bytes")))
 }
 
-async fn fill<R: AsyncRead + Unpin>(stream: &mut R, part: &mut [u8], length: usize) -> Result<(), ReadError> {
-    match stream.read_exact(part).await {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == ErrorKind::UnexpectedEof => {
-            Err(ReadError::Refused(format!("truncated: the stream ends inside a frame of {length} bytes")))
+/// Fills a part of a frame's body, of which so many bytes have come before.
+async fn fill<R: AsyncRead + Unpin>(
+    stream: &mut R,
+    part: &mut [u8],
+    length: usize,
+    before: usize,
+    progress: &(dyn Fn() + Sync),
+) -> Result<(), ReadError> {
+    let mut have = 0;
+    while have < part.len() {
+        match stream.read(&mut part[have..]).await {
+            Ok(0) => return Err(ReadError::Refused(format!("truncated: the stream ends inside a frame of {length} bytes"))),
+            Ok(more) => have += more,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
         }
-        Err(e) => Err(e.into()),
+        // However slow a peer is, it is not silent.
+        if before + have < length {
+            progress();
+        }
     }
+    Ok(())
 }

@@ -4,3 +4,4 @@ mod common;
 mod fetching;
 mod framing;
 mod misbehaving;
+mod shares;

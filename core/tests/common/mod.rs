@@ -201,7 +201,7 @@ pub fn turn() -> Turn {
 pub fn failures() -> Vec<Failure> {
     let text = || "text".to_string();
     vec![
-        Failure::NotFound { cid: cid("missing"), asked: 3 },
+        Failure::not_found(cid("missing"), 3),
         Failure::NoExecutor { needed: text(), seen: 2 },
         Failure::Overloaded { retry_after_ms: 1000 },
         Failure::Denied { rule: text(), missing: text() },
@@ -213,6 +213,8 @@ pub fn failures() -> Vec<Failure> {
         Failure::Cancelled,
         Failure::NodeFailed { what: text() },
         Failure::MayHaveRun { what: text() },
+        Failure::StorageFull { at: text(), max: Some(4096) },
+        Failure::Corrupt { cid: cid("corrupt"), at: text() },
     ]
 }
 

@@ -260,7 +260,7 @@ impl Player {
 
     fn failure(&mut self, word: &str) -> Failure {
         match word.strip_prefix("no:") {
-            Some(missing) => Failure::NotFound { cid: self.cid(missing), asked: 1 },
+            Some(missing) => Failure::not_found(self.cid(missing), 1),
             None if word == "!guest" => Failure::FunctionFailed { exit: 1, stderr: "oops".into() },
             None if word == "!stopped" => Failure::Cancelled,
             None if word == "!late" => Failure::DeadlineExceeded { stage: "running".into() },

@@ -193,7 +193,7 @@ fn content_that_is_missing_fails_as_the_host_says() {
     let function = function(&mut setup);
     let missing = timerose_core::id::cid_of(timerose_core::id::RAW, b"not there");
     let failure = setup.failure(&work(function, "echo", vec![Arg::Link(missing)]));
-    assert_eq!(failure, Failure::NotFound { cid: missing, asked: 0 });
+    assert_eq!(failure, Failure::not_found(missing, 0));
 }
 
 #[test]

@@ -239,5 +239,5 @@ fn content_that_is_missing_ends_the_program() {
     let mut partial = Setup::new();
     partial.content = setup.content.without(&missing);
     let failure = partial.failure(&work(function, "", vec![inline(""), inline("small.txt")]));
-    assert_eq!(failure, Failure::NotFound { cid: missing, asked: 0 });
+    assert_eq!(failure, Failure::not_found(missing, 0));
 }

@@ -67,7 +67,7 @@ impl Content {
     }
 
     fn get(&self, file: &Cid) -> Result<&Arc<Vec<u8>>, Failure> {
-        self.files.get(file).ok_or(Failure::NotFound { cid: *file, asked: 0 })
+        self.files.get(file).ok_or(Failure::not_found(*file, 0))
     }
 }
 

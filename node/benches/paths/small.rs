@@ -48,6 +48,7 @@ pub fn config(dir: &Path, slots: u32, join: Vec<String>, trust: &[NodeId]) -> Co
         record: None,
         telemetry: Default::default(),
         reach: Default::default(),
+        limits: Default::default(),
         faults: Faults::default(),
     }
 }

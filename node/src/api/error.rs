@@ -114,7 +114,7 @@ impl From<Failure> for ApiError {
         };
         let mut body = json!({"code": failure.code(), "message": failure.to_string(), "hint": failure.hint()});
         let more = match &failure {
-            Failure::NotFound { cid, asked } => json!({"cid": cid.to_string(), "asked": asked}),
+            Failure::NotFound { cid, asked, failed } => json!({"cid": cid.to_string(), "asked": asked, "failed": failed}),
             Failure::NoExecutor { needed, seen } => json!({"needed": needed, "seen": seen}),
             Failure::Overloaded { retry_after_ms } => json!({"retry_after_ms": retry_after_ms}),
             Failure::Denied { rule, missing } => json!({"rule": rule, "missing": missing}),
@@ -123,7 +123,7 @@ impl From<Failure> for ApiError {
             Failure::LimitExceeded { which, at } => json!({"which": which, "at": at}),
             Failure::DeadlineExceeded { stage } => json!({"stage": stage}),
             Failure::BadArgument { index, wanted, got } => json!({"index": index, "wanted": wanted, "got": got}),
-            Failure::StorageFull { at } => json!({"at": at}),
+            Failure::StorageFull { at, max } => json!({"at": at, "max": max}),
             Failure::Corrupt { cid, at } => json!({"cid": cid.to_string(), "at": at}),
             Failure::Cancelled | Failure::NodeFailed { .. } | Failure::MayHaveRun { .. } => json!({}),
         };

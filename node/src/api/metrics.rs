@@ -4,20 +4,21 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use std::fmt::{Display, Write};
+use timerose_content::Stats;
 use timerose_core::view::View;
 
 use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
 use crate::net::{NetStat, TopicKind, TopicStat};
-use crate::ports::{ContentRequest, Counters, Moved};
+use crate::ports::{ContentRequest, Counters};
 use crate::telemetry::Telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
-    let moved = ask(&api.ports.content, |answer| ContentRequest::Stats { answer }).await?;
+    let moved = ask(&api.ports.content, |answer| ContentRequest::Exchanged { answer }).await?.stats;
     let mut page = Page(String::new());
     page.counted(&api.ports.counters, &moved, &api.ports.telemetry);
     page.net(&api.ports.net.stat().await.ok_or_else(ApiError::ending)?);
@@ -49,7 +50,7 @@ impl Page {
     }
 
     /// What the drivers count.
-    fn counted(&mut self, counters: &Counters, moved: &Moved, telemetry: &Telemetry) {
+    fn counted(&mut self, counters: &Counters, moved: &Stats, telemetry: &Telemetry) {
         let counted = [
             ("inputs", "Inputs that the core has taken.", &counters.inputs),
             ("messages_sent", "Messages sent to peers.", &counters.messages_out),

@@ -3,21 +3,22 @@
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
+use timerose_content::Stats;
 
 use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
 use crate::net::{NetStat, TopicKind};
-use crate::ports::{ContentRequest, Counters, Moved};
+use crate::ports::{ContentRequest, Counters};
 
 /// `GET /v1/net`
 pub(super) async fn stat(State(api): Shared) -> Result<Json<Value>, ApiError> {
-    let moved = ask(&api.ports.content, |answer| ContentRequest::Stats { answer }).await?;
+    let moved = ask(&api.ports.content, |answer| ContentRequest::Exchanged { answer }).await?.stats;
     let stat = api.ports.net.stat().await.ok_or_else(ApiError::ending)?;
     Ok(Json(show(&api.ports.counters, &moved, &stat)))
 }
 
-fn show(counters: &Counters, moved: &Moved, stat: &NetStat) -> Value {
+fn show(counters: &Counters, moved: &Stats, stat: &NetStat) -> Value {
     let connections =
         stat.connections.iter().map(|(transport, of)| json!({"transport": transport, "in": of.inbound, "out": of.outbound}));
     json!({

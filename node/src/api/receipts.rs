@@ -105,6 +105,6 @@ impl Api {
             let view = self.ports.view.borrow();
             view.members.iter().filter(|(node, m)| **node != view.me && m.connected && m.trusted).count() as u32
         };
-        Ok(found.ok_or_else(|| Failure::NotFound { cid: of, asked: asked() })?)
+        Ok(found.ok_or_else(|| Failure::not_found(of, asked()))?)
     }
 }

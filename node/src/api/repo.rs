@@ -17,7 +17,7 @@ use super::calls::ask;
 use super::error::{ApiError, Body};
 use super::jobs::named;
 use crate::client::PROGRESS_QUEUE;
-use crate::ports::{ContentRequest, GcNews, RepoNews};
+use crate::ports::{ContentRequest, GcNews, Kept, RepoNews};
 
 /// The body of a check.
 #[derive(Deserialize)]
@@ -29,8 +29,8 @@ pub(super) struct VerifyBody {
 
 /// `GET /v1/repo`
 pub(super) async fn stat(State(api): Shared) -> Result<Json<Value>, ApiError> {
-    let stat = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
-    Ok(Json(json!({"blocks": stat.blocks, "bytes": stat.bytes})))
+    let Kept { blocks, bytes, max } = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
+    Ok(Json(json!({"blocks": blocks, "bytes": bytes, "max": max})))
 }
 
 /// `POST /v1/repo/verify`: events `progress`, then one `result` or `error`. Whoever stops reading ends it.

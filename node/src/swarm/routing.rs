@@ -249,9 +249,11 @@ impl Routing {
         let all: Vec<Provider> = all.collect();
         let over = look_up.query.is_none();
         for seek in std::mem::take(&mut look_up.seeks) {
-            let of_use = |provider: &&Provider| !seek.skip.contains(&provider.peer) && (!seek.dial || provider.connected);
-            let given: Vec<Provider> = all.iter().filter(of_use).cloned().collect();
-            let at_once = seek.dial && !given.is_empty();
+            let mut given: Vec<Provider> = all.iter().filter(|provider| !seek.skip.contains(&provider.peer)).cloned().collect();
+            let at_once = seek.dial && given.iter().any(|provider| provider.connected);
+            if at_once {
+                given.retain(|provider| provider.connected);
+            }
             if at_once || (over && (!seek.dial || look_up.dialled.is_empty())) {
                 // Whoever asked may be gone.
                 let _ = seek.answer.send(given);

@@ -149,7 +149,7 @@ export interface Lineage {
 /** Who has a block: see `GET /v1/providers/{cid}`. */
 export interface Holders {
   here: boolean;
-  providers: { peer: string; connected: boolean; addrs: string[] }[];
+  providers: { peer: string; connected: boolean; addrs: string[]; dht: boolean; says: boolean | null }[];
 }
 
 export type Arg = { cid: string } | { text: string };
