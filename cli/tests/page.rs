@@ -61,8 +61,11 @@ fn the_page_and_the_api_are_guarded() {
     let mut page = ask(&node, "/", &[]);
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert!(page.body_mut().read_to_string().expect("text").contains("<title>TimeRose</title>"));
-    let policy = page.headers()["content-security-policy"].to_str().expect("text").to_string();
-    assert!(policy.contains("connect-src 'self' ws://127.0.0.1:"), "{policy}");
+    // A node is ready when it has one of its addresses.
+    world::wait_until("a policy that names the node's WebSocket", || {
+        let policy = ask(&node, "/", &[]).headers()["content-security-policy"].to_str().expect("text").to_string();
+        policy.contains("connect-src 'self' ws://127.0.0.1:")
+    });
     let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     let statuses = ["/", "/v1/members"].map(|path| ask(&node, path, &link).status().as_u16());
     assert_eq!(statuses, [200, 403], "another site may link to the page, and to nothing else");

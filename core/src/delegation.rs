@@ -136,9 +136,9 @@ struct Guest {
 }
 
 impl Guests {
-    /// Whether calls of this key are taken now.
-    pub fn has(&self, holder: &NodeId, now: Instant) -> bool {
-        self.by_holder.get(holder).is_some_and(|guest| guest.until > now)
+    /// In whose place a key may have functions run now.
+    pub fn issuer(&self, holder: &NodeId, now: Instant) -> Option<NodeId> {
+        self.by_holder.get(holder).filter(|guest| guest.until > now).map(|guest| guest.issuer)
     }
 
     /// Notes the delegation of a key that has just written, by an issuer that is trusted. False if it gives no right.
@@ -178,10 +178,13 @@ mod tests {
         let kept = admit(modest, 1, now);
         let many: Vec<NodeId> = (2..2 + 3 * HOLDERS_MAX as u16).map(|n| admit(generous, n, later(1000 * u64::from(n)))).collect();
         let clock = later(1_000_000).monotonic_us;
-        assert!(guests.has(&kept, clock));
-        assert_eq!(many.iter().map(|holder| guests.has(holder, clock)).filter(|has| *has).count(), HOLDERS_MAX);
-        assert!(many.ends_with(&[*many.iter().rfind(|holder| guests.has(holder, clock)).expect("some")]), "the latest stay");
+        assert_eq!(guests.issuer(&kept, clock), Some(modest));
+        assert_eq!(many.iter().map(|holder| guests.issuer(holder, clock)).filter(Option::is_some).count(), HOLDERS_MAX);
+        assert!(
+            many.ends_with(&[*many.iter().rfind(|holder| guests.issuer(holder, clock).is_some()).expect("some")]),
+            "the latest stay"
+        );
         let end = later((GOOD_SECONDS + CLOCK_SKEW_SECONDS) * 1000 + 1).monotonic_us;
-        assert!(!guests.has(&kept, end), "a day later it has no right");
+        assert_eq!(guests.issuer(&kept, end), None, "a day later it has no right");
     }
 }

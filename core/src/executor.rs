@@ -119,9 +119,10 @@ impl Executor {
         if self.by_lease.contains_key(&(from, lease)) {
             return self.renew(now, from, lease, out);
         }
-        if let Err(reason) = self.admit(now, from, task.size(), members) {
-            return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } });
-        }
+        let sponsor = match self.admit(now, from, task.size(), members) {
+            Ok(sponsor) => sponsor,
+            Err(reason) => return out.push(Output::Send { to: from, message: Message::Nack { lease, reason } }),
+        };
         self.next += 1;
         let id = self.next;
         let deadline = now + budget_ms.min(crate::function::TIMEOUT_MS_MAX) * MILLISECOND;
@@ -129,8 +130,9 @@ impl Executor {
         let load = Output::Load { ticket: Ticket::Work(id), function: task.function, hints: with(&hints, from) };
         let (stage, marks) = (Stage::Loading, Marks { admitted: now, ..Marks::default() });
         let (heard, wanted, effect) = (now, true, None);
-        let work = Work { from, lease, task, hints, memo, keep, inline, stage, deadline, heard, wanted, effect, trace, marks };
-        self.turns.enter(from, &work.task);
+        let work =
+            Work { from, sponsor, lease, task, hints, memo, keep, inline, stage, deadline, heard, wanted, effect, trace, marks };
+        self.turns.enter(sponsor, &work.task);
         self.works.insert(id, Box::new(work));
         self.by_lease.insert((from, lease), id);
         self.timers.set(id, deadline.min(now + LEASE_SILENCE));
@@ -141,20 +143,19 @@ impl Executor {
         }
     }
 
-    fn admit(&self, now: Instant, from: NodeId, bytes: usize, members: &Membership) -> Result<(), Nack> {
+    /// Who answers for work that is taken: keys that ask in a node's place have its share and its turns.
+    fn admit(&self, now: Instant, from: NodeId, bytes: usize, members: &Membership) -> Result<NodeId, Nack> {
         let config = &members.config;
-        if !members.serves(&from, now) {
-            return Err(Nack::Denied);
-        }
+        let sponsor = members.sponsor(&from, now).ok_or(Nack::Denied)?;
         if !config.roles.contains(&Role::Executor) {
             return Err(Nack::Unsuitable);
         }
         let places = config.offers.slots.saturating_mul(WORK_PER_SLOT) as usize;
-        if !self.turns.admits(from, bytes, places) {
+        if !self.turns.admits(sponsor, bytes, places) {
             let ahead = self.turns.admitted() as u64 / u64::from(config.offers.slots.max(1));
             return Err(Nack::Busy { retry_after_ms: (ahead.saturating_mul(self.run_us) / MILLISECOND).clamp(1, 10_000) });
         }
-        Ok(())
+        Ok(sponsor)
     }
 
     /// A scheduler says that it still wants the work, or asks what came of it.
@@ -306,7 +307,7 @@ impl Executor {
         if roots.is_empty() {
             work.stage = Stage::Waiting { function, usage: Usage::default() };
             work.marks.waiting = Some(now);
-            self.turns.wait(work.from, id);
+            self.turns.wait(work.sponsor, id);
             return self.start_waiting(now, members, out);
         }
         let hints = with(&work.hints, work.from);
@@ -329,7 +330,7 @@ impl Executor {
                     self.ready.pop_first();
                 }
                 self.ready.insert(work.task.function);
-                self.turns.wait(work.from, id);
+                self.turns.wait(work.sponsor, id);
                 self.start_waiting(now, members, out);
             }
         }
@@ -339,11 +340,11 @@ impl Executor {
     /// is next and needs more memory than is free is waited for, or small work would pass it for ever.
     fn start_waiting(&mut self, now: Instant, members: &Membership, out: &mut Vec<Output>) {
         let offers = members.config.offers;
-        while let Some((from, id)) = self.turns.next() {
+        while let Some((sponsor, id)) = self.turns.next() {
             let Some(work) = self.works.get_mut(&id) else { return };
             let Stage::Waiting { function, usage } = &work.stage else { return };
             if work.deadline <= now {
-                self.turns.forget(from, id);
+                self.turns.forget(sponsor, id);
                 let failure = Failure::DeadlineExceeded { stage: WAITING.to_string() };
                 self.end(now, id, Err(failure), out);
                 continue;
@@ -359,7 +360,7 @@ impl Executor {
             } else {
                 work.start(now, id, function, usage, out);
             }
-            self.turns.start(from, id);
+            self.turns.start(sponsor, id);
         }
     }
 
@@ -374,7 +375,7 @@ impl Executor {
         match exit {
             _ if !work.wanted => {
                 if let Some(work) = self.works.remove(&id) {
-                    self.turns.leave(work.from, &work.task);
+                    self.turns.leave(work.sponsor, &work.task);
                 }
             }
             Ok(Exit { done, mut statement }) => {
@@ -428,9 +429,9 @@ impl Executor {
         work.stage = Stage::Done { outcome };
         work.tell(id, out);
         // Outcomes are small and many are kept; tasks may be large.
-        let (from, args) = (work.from, core::mem::take(&mut work.task.args));
+        let (sponsor, args) = (work.sponsor, core::mem::take(&mut work.task.args));
         let task = Task { args, ..work.task.clone() };
-        self.turns.leave(from, &task);
+        self.turns.leave(sponsor, &task);
         self.timers.set(id, now + OUTCOME_KEPT);
         self.done.push_back(id);
         if self.done.len() > OUTCOMES_MAX
@@ -458,7 +459,7 @@ impl Executor {
         self.timers.clear(id);
         // What was told to stop has its place until it does.
         if !matches!(work.stage, Stage::Done { .. } | Stage::Running { .. }) {
-            self.turns.leave(work.from, &work.task);
+            self.turns.leave(work.sponsor, &work.task);
         }
         match work.stage {
             Stage::Done { .. } => self.done.retain(|other| *other != id),
@@ -468,7 +469,7 @@ impl Executor {
                 let work = Work { stage: Stage::Running { function }, wanted: false, ..work };
                 self.works.insert(id, Box::new(work));
             }
-            Stage::Waiting { .. } => self.turns.forget(work.from, id),
+            Stage::Waiting { .. } => self.turns.forget(work.sponsor, id),
             Stage::Naming { .. }
             | Stage::Recalling { .. }
             | Stage::Intending { .. }

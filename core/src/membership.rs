@@ -156,9 +156,9 @@ impl Membership {
         *node == self.config.me || self.config.trust.contains(node)
     }
 
-    /// Whether calls of this key are taken: a trusted node's, or one that such a node lets ask in its place.
-    pub fn serves(&self, node: &NodeId, now: Instant) -> bool {
-        self.trusts(node) || self.guests.has(node, now)
+    /// Who answers for the calls of a key: the trusted node that it is, or that lets it ask in its place. Others' are not taken.
+    pub fn sponsor(&self, key: &NodeId, now: Instant) -> Option<NodeId> {
+        if self.trusts(key) { Some(*key) } else { self.guests.issuer(key, now) }
     }
 
     /// Whether messages reach this node now.

@@ -392,7 +392,7 @@ impl Node {
         if let Some(delegation) = opened.delegation().filter(|delegation| members.trusts(&delegation.iss)) {
             members.guests.admit(now, from, delegation);
         }
-        let message = self.channel.heard(clock, opened, |id| members.serves(id, clock), out);
+        let message = self.channel.heard(clock, opened, |id| members.sponsor(id, clock).is_some(), out);
         if message != Err(Refusal::OtherLife) && message != Err(Refusal::OldLife) {
             members.spoke(clock, &from);
         }

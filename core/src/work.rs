@@ -30,6 +30,8 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Work {
     pub from: NodeId,
+    /// Who answers for it: whose share and turns it has.
+    pub sponsor: NodeId,
     pub lease: u64,
     pub task: Task,
     pub hints: Vec<NodeId>,

@@ -95,3 +95,21 @@ fn a_guest_may_have_functions_run_and_nothing_else() {
         "#]],
     );
 }
+
+#[test]
+fn keys_that_ask_in_a_nodes_place_have_that_nodes_share_together_and_another_nodes_is_its_own() {
+    check(
+        ". 0 lent n2>n9 100 n9 1>0 1 - claim 9 1000 one 'a
+        . 1 letter n9 1>0 2 1 claim 10 1000 one 'b
+        . 2 letter n2 1>0 1 - claim 11 1000 one 'c
+        3 lent n2>n8 100 n8 1>0 1 - claim 12 1000 one 'd
+        4 lent n3>n8 100 n8 1>0 2 1 claim 13 1000 one 'e",
+        expect![[r#"
+            3 lent n2>n8 100 n8 1>0 1 - claim 12 1000 one 'd
+                replies/n8 life 1 #4 nack 12 busy 30 ms, has [1]
+            4 lent n3>n8 100 n8 1>0 2 1 claim 13 1000 one 'e
+                replies/n8 life 1 #5 grant 13, has [2]
+                load f for work/4
+        "#]],
+    );
+}
