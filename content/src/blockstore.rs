@@ -167,16 +167,26 @@ impl Blockstore {
 
     /// Stores blocks that can be made again: they are here when it returns, and durable soon after (a crash in between loses
     /// them). While as much is on its way as may be, or the last write failed, it waits for the disk as [`Blockstore::put_many`] does.
-    pub fn put_soon(&self, mut blocks: Vec<Block>) -> Result<(), StoreError> {
-        blocks.retain(|block| block::inline_data(block.cid()).is_none());
-        let failing = self.0.disk.failing.load(Ordering::Relaxed);
-        if failing || self.0.disk.fresh.stage(&blocks).is_err() {
-            return self.put_many(&blocks);
+    pub fn put_soon(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
+        if self.try_put_soon(&blocks) { Ok(()) } else { self.put_many(&blocks) }
+    }
+
+    /// As [`Blockstore::put_soon`], but where that would wait, nothing is stored and the answer is `false`.
+    pub fn try_put_soon(&self, blocks: &[Block]) -> bool {
+        if blocks.iter().any(|block| block::inline_data(block.cid()).is_some()) {
+            let kept = blocks.iter().filter(|block| block::inline_data(block.cid()).is_none());
+            return self.try_put_soon(&kept.cloned().collect::<Vec<_>>());
         }
-        let hashes: Vec<Multihash> = blocks.iter().map(|block| *block.cid().hash()).collect();
-        drop(self.0.writer.begin(Work::PutSoon(blocks))?);
-        self.announce(&hashes);
-        Ok(())
+        let disk = &self.0.disk;
+        if disk.failing.load(Ordering::Relaxed) || disk.fresh.stage(blocks).is_err() {
+            return false;
+        }
+        if !self.0.writer.soon(blocks) {
+            disk.fresh.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+            return false;
+        }
+        self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
+        true
     }
 
     /// Waits until all that was put before is durable, or known to have failed: then it is absent.
