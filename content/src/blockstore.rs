@@ -21,7 +21,6 @@ mod writer;
 pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
 pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
-pub use redb_file::RedbFile;
 pub use staging::{MAX_STAGED_BYTES, StageFull};
 pub(crate) use sweep::BIRTH_EVERY;
 pub use sweep::MAX_GRACE;

@@ -43,6 +43,7 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("job", &job()),
         record("receipt", &receipt(node(1))),
         record("root", &root(node(1))),
+        record("receipt as it is kept", &sealed()),
         record("session", &session(node(1))),
         record("advert", &advert(node(1))),
         record("recording", &Recording { config: config() }),
