@@ -32,7 +32,7 @@ use ticker::Ticker;
 
 /// How long a run that is tried may take, in milliseconds. It is looked at with every tick, so one that takes longer is ended within
 /// that and a tick.
-const BRIEF_MS: u64 = 2;
+const BRIEF_MS: u64 = 5;
 
 /// How a [`WasmEngine`] is set up.
 #[derive(Clone, Debug)]
@@ -215,7 +215,7 @@ impl Engine for WasmEngine {
         let limits = Limits { timeout_ms: function.limits.timeout_ms.min(BRIEF_MS), ..function.limits.clone() };
         match self.start(&program, (work, entry), host, &limits, cancel) {
             Ok(exit) => {
-                program.pace().ran(Some(exit.run_us));
+                program.pace().kept(exit.run_us);
                 Some(exit)
             }
             Err(_) => {

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// A program is brief while its runs take no longer than this on average, in microseconds: to hand them to another thread would take
 /// a good part of that.
 const BRIEF_US: u64 = 200;
-/// What a run counts for of which nothing is known, and one that failed.
-const UNKNOWN_US: u64 = 10_000;
-/// Runs on a thread of its own after a program was brief and then was not; twice as many each further time.
+/// What a run counts for of which nothing is known, one that failed, and one that took longer: a machine that is busy may make any of them
+/// take long.
+const MOST_US: u64 = 2_000;
+/// Runs on a thread of its own after one that was tried in vain: at first, and at most. Twice as many each further time, and one less for
+/// each that was tried with success.
 const REST: u32 = 64;
-const RESTS_MAX: u32 = 10;
+const REST_MAX: u32 = 4096;
 
 /// The pace of one program. Threads that measure at the same time may lose one another's word: it is a guess.
 pub(super) struct Pace {
@@ -17,12 +19,13 @@ pub(super) struct Pace {
     run_us: AtomicU64,
     /// Runs until it may be tried again.
     rest: AtomicU32,
-    rests: AtomicU32,
+    /// How long it rested, less what it made good since.
+    rested: AtomicU32,
 }
 
 impl Default for Pace {
     fn default() -> Pace {
-        Pace { run_us: AtomicU64::new(UNKNOWN_US), rest: AtomicU32::new(0), rests: AtomicU32::new(0) }
+        Pace { run_us: AtomicU64::new(MOST_US), rest: AtomicU32::new(0), rested: AtomicU32::new(0) }
     }
 }
 
@@ -34,16 +37,29 @@ impl Pace {
 
     /// A run took so long, or failed.
     pub(super) fn ran(&self, run_us: Option<u64>) {
-        let (before, run_us) = (self.run_us.load(Ordering::Relaxed), run_us.unwrap_or(UNKNOWN_US).min(UNKNOWN_US));
+        let (before, run_us) = (self.run_us.load(Ordering::Relaxed), run_us.unwrap_or(MOST_US).min(MOST_US));
         self.run_us.store(before - before / 8 + run_us / 8, Ordering::Relaxed);
-        self.rest.store(self.rest.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        less(&self.rest);
+    }
+
+    /// A run was tried, and took so long.
+    pub(super) fn kept(&self, run_us: u64) {
+        self.ran(Some(run_us));
+        less(&self.rested);
     }
 
     /// A run was tried and came to no good end in its time.
     pub(super) fn outstayed(&self) {
-        let rests = self.rests.load(Ordering::Relaxed).min(RESTS_MAX);
-        self.rests.store(rests + 1, Ordering::Relaxed);
-        self.rest.store(REST << rests, Ordering::Relaxed);
+        let rest = (self.rested.load(Ordering::Relaxed) * 2).clamp(REST, REST_MAX);
+        self.rested.store(rest, Ordering::Relaxed);
+        self.rest.store(rest, Ordering::Relaxed);
+    }
+}
+
+fn less(count: &AtomicU32) {
+    let before = count.load(Ordering::Relaxed);
+    if before > 0 {
+        count.store(before - 1, Ordering::Relaxed);
     }
 }
 
@@ -68,6 +84,9 @@ mod tests {
         assert_eq!(runs_until_brief(), REST);
         pace.outstayed();
         assert_eq!(runs_until_brief(), 2 * REST);
+        (0..3 * REST).for_each(|_| pace.kept(3));
+        pace.outstayed();
+        assert_eq!(runs_until_brief(), REST, "it made good");
         pace.ran(None);
         assert!(!pace.is_brief(), "one that failed is not brief");
     }
