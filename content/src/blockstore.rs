@@ -23,7 +23,6 @@ pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
 pub(crate) use bound::Bound;
 pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
-pub use redb_file::RedbFile;
 pub use staging::{MAX_STAGED_BYTES, StageFull};
 pub(crate) use sweep::BIRTH_EVERY;
 pub use sweep::MAX_GRACE;
@@ -176,19 +175,29 @@ impl Blockstore {
 
     /// Stores blocks that can be made again: they are here when it returns, and durable soon after (a crash in between loses
     /// them). While as much is on its way as may be, or the last write failed, it waits for the disk as [`Blockstore::put_many`] does.
-    pub fn put_soon(&self, mut blocks: Vec<Block>) -> Result<(), StoreError> {
-        blocks.retain(|block| block::inline_data(block.cid()).is_none());
-        let failing = self.0.disk.failing.load(Ordering::Relaxed);
+    pub fn put_soon(&self, blocks: Vec<Block>) -> Result<(), StoreError> {
+        if self.try_put_soon(&blocks) { Ok(()) } else { self.put_many(&blocks) }
+    }
+
+    /// As [`Blockstore::put_soon`], but where that would wait, nothing is stored and the answer is `false`.
+    pub fn try_put_soon(&self, blocks: &[Block]) -> bool {
+        if blocks.iter().any(|block| block::inline_data(block.cid()).is_some()) {
+            let kept = blocks.iter().filter(|block| block::inline_data(block.cid()).is_none());
+            return self.try_put_soon(&kept.cloned().collect::<Vec<_>>());
+        }
+        let disk = &self.0.disk;
         let bytes: u64 = blocks.iter().map(|block| block.size() as u64).sum();
         // What is given out here must find room, beside what was given out before.
-        let fits = self.0.disk.bound.left().is_none_or(|left| bytes + self.0.disk.fresh.bytes() <= left);
-        if failing || !fits || self.0.disk.fresh.stage(&blocks).is_err() {
-            return self.put_many(&blocks);
+        let fits = disk.bound.left().is_none_or(|left| bytes + disk.fresh.bytes() <= left);
+        if !fits || disk.failing.load(Ordering::Relaxed) || disk.fresh.stage(blocks).is_err() {
+            return false;
         }
-        let hashes: Vec<Multihash> = blocks.iter().map(|block| *block.cid().hash()).collect();
-        drop(self.0.writer.begin(Work::PutSoon(blocks))?);
-        self.announce(&hashes);
-        Ok(())
+        if !self.0.writer.soon(blocks) {
+            disk.fresh.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+            return false;
+        }
+        self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
+        true
     }
 
     /// Waits until all that was put before is durable, or known to have failed: then it is absent.

@@ -200,6 +200,22 @@ impl Content {
         Ok(root.cid)
     }
 
+    /// As [`Content::add_bytes_soon`] for bytes of one block, without waiting for anything. `None`: they are more, or would have to wait.
+    pub fn try_add_bytes_soon(&self, bytes: &[u8]) -> Option<Cid> {
+        let mut blocks = Vec::new();
+        let mut importer = FileImporter::default();
+        let mut sink = |block| -> Result<(), StoreError> {
+            blocks.push(block);
+            Ok(())
+        };
+        if bytes.len() > unixfs::CHUNK_BYTES {
+            return None;
+        }
+        importer.push(bytes, &mut sink).ok()?;
+        let root = importer.finish(&mut sink).ok()?;
+        self.store.try_put_soon(&blocks).then_some(root.cid)
+    }
+
     /// Stores a file or a folder tree, durable on return; see [`unixfs::import_path`]. Blocks.
     pub fn add_path(&self, path: &Path, progress: &mut dyn FnMut(&Path, u64)) -> Result<Root, ContentError> {
         let mut batch = self.store.batch();

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 use cid::Cid;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Verified, address};
+use crate::proof::Proof;
+use crate::record::{Record, Verified, address};
 use crate::recorded;
 use crate::task::{Done, Receipt};
 
@@ -71,6 +72,11 @@ pub struct Sealed {
     /// The [`Proof`](crate::proof::Proof)'s record.
     #[serde(with = "serde_bytes")]
     pub bytes: Vec<u8>,
+}
+
+impl Record for Sealed {
+    const SCHEMA: &'static str = "timerose/sealed";
+    const MAX_BYTES: usize = Proof::MAX_BYTES + 1024;
 }
 
 /// What the engine gave: the result is already stored here.

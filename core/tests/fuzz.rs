@@ -108,6 +108,7 @@ fn foreign_bytes_never_panic_and_are_canonical_where_they_are_accepted() {
         accepted += survives(rng, &seal(&lent, |_| [0; 64]), 67, |bytes| open::<Delegation>(bytes, |_, _, _| true));
         accepted += survives(rng, &seal(&root, |_| [0; 64]), 67, |bytes| open::<Root>(bytes, |_, _, _| true));
         accepted += survives(rng, &encode(&receipt(node(1))), 0, decode::<Receipt>);
+        accepted += survives(rng, &encode(&sealed()), 0, decode::<Sealed>);
         accepted +=
             survives(rng, &proofs(node(1), |_| [0; 64])[3], 0, |bytes| open_proof(bytes, |root| open(root, |_, _, _| true)));
         // Many mutations only change a text or a number: if none is accepted, the mutations are too wild to test much.

@@ -45,6 +45,7 @@ fn records_have_the_bytes_and_addresses_of_the_fixture() {
         record("job", &job()),
         record("receipt", &receipt(node(1))),
         record("root", &root(node(1))),
+        record("receipt as it is kept", &sealed()),
         record("session", &session(node(1))),
         record("delegation", &delegation(node(1), node(3))),
         record("delegation from later on", &Delegation { nbf: Some(NOW.unix_ms / 1000), ..delegation(node(1), node(3)) }),

@@ -13,6 +13,7 @@
 //! | `wasm/wasi.rs`, `wasm/wasi/` | our own WASI preview 1: standard streams and read-only content |
 //! | `wasm/meter.rs` | memory, time, cancellation, and how an end becomes a [`Failure`] |
 //! | `wasm/modules.rs`, `wasm/disk.rs` | compiled code, in memory and on disk |
+//! | `wasm/pace.rs` | how long runs take: which may be tried without a thread of their own |
 
 mod module;
 mod script;
@@ -132,6 +133,15 @@ pub trait Engine: Send + Sync {
     /// [`Failure::BadArgument`], [`Failure::Rejected`], [`Failure::FunctionFailed`], [`Failure::LimitExceeded`],
     /// [`Failure::Cancelled`], [`Failure::NodeFailed`], and whatever `host` fails with.
     fn run(&self, work: &Work, host: &Arc<dyn Host>, cancel: &Cancel) -> Result<Exit, Failure>;
+
+    /// Whether a run with these arguments is likely to be over in well under a millisecond, and reads no content: then
+    /// [`Engine::run_briefly`] may spare it the way to a thread of its own.
+    fn is_brief(&self, function: &Function, args: &[Arg]) -> bool;
+
+    /// Does the work here and now if it is brief, as [`Engine::is_brief`] says. `None`: it is not, or came to no good end in its time,
+    /// which may have taken some milliseconds; then [`Engine::run`] begins it anew and says how it ends. A guest's doings can be
+    /// repeated, as nothing of them is seen but what it wrote to its standard error.
+    fn run_briefly(&self, work: &Work, host: &Arc<dyn Host>, cancel: &Cancel) -> Option<Exit>;
 }
 
 /// Fills `buf` from `offset` on. The content is known to be long enough.

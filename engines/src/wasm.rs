@@ -9,6 +9,7 @@ mod disk;
 mod fan;
 mod meter;
 mod modules;
+mod pace;
 mod runtime;
 mod ticker;
 mod wasi;
@@ -18,7 +19,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use timerose_core::failure::Failure;
-use timerose_core::function::{Function, WASM_COMMAND, WASM_FAN};
+use timerose_core::function::{Entry, Function, Limits, WASM_COMMAND, WASM_FAN};
+use timerose_core::task::Arg;
 use wasmtime::Module;
 
 use crate::module::{self, rejected};
@@ -27,6 +29,10 @@ use disk::Disk;
 use modules::{Key, Modules, Program};
 use runtime::Runtime;
 use ticker::Ticker;
+
+/// How long a run that is tried may take, in milliseconds. It is looked at with every tick, so one that takes longer is ended within
+/// that and a tick.
+const BRIEF_MS: u64 = 5;
 
 /// How a [`WasmEngine`] is set up.
 #[derive(Clone, Debug)]
@@ -108,10 +114,26 @@ impl WasmEngine {
 
     /// The program of a function, ready to be instantiated.
     fn program(&self, function: &Function, host: &dyn Host) -> Result<Arc<Program>, Failure> {
-        let fuel = function.limits.fuel.is_some();
-        let runtime = self.runtime(fuel)?;
-        let key = Key { code: function.code, command: function.engine == WASM_COMMAND, fuel };
+        let key = key(function);
+        let runtime = self.runtime(key.fuel)?;
         self.modules.get(key, || runtime.program(&function.engine, &self.module(runtime, &function.code, host)?))
+    }
+
+    /// Runs a program that suits the function.
+    fn start(
+        &self,
+        program: &Program,
+        (work, entry): (&Work, &Entry),
+        host: &Arc<dyn Host>,
+        limits: &Limits,
+        cancel: &Cancel,
+    ) -> Result<Exit, Failure> {
+        program.shape().check_entry(&work.function.engine, entry)?;
+        let _ticking = self.ticker.run();
+        match program {
+            Program::Fan(fan) => fan::run(fan, work, entry, &**host, limits, cancel),
+            Program::Command(command) => command::run(command, work, entry, host, limits, cancel),
+        }
     }
 
     /// The machine code of a module: from disk, or compiled and put there.
@@ -171,11 +193,39 @@ impl Engine for WasmEngine {
             return Err(Failure::Cancelled);
         }
         let program = self.program(function, &**host)?;
-        program.shape().check_entry(&function.engine, entry)?;
-        let _ticking = self.ticker.run();
-        match &*program {
-            Program::Fan(fan) => fan::run(fan, work, entry, &**host, cancel),
-            Program::Command(command) => command::run(command, work, entry, host, cancel),
+        let ended = self.start(&program, (work, entry), host, &function.limits, cancel);
+        program.pace().ran(ended.as_ref().ok().map(|exit| exit.run_us));
+        ended
+    }
+
+    fn is_brief(&self, function: &Function, args: &[Arg]) -> bool {
+        let content = !function.mounts.is_empty() || args.iter().any(|arg| matches!(arg, Arg::Link(_)));
+        !content
+            && function.limits.fuel.is_none()
+            && self.modules.ready(key(function)).is_some_and(|program| program.pace().is_brief())
+    }
+
+    fn run_briefly(&self, work: &Work, host: &Arc<dyn Host>, cancel: &Cancel) -> Option<Exit> {
+        let function = &*work.function;
+        let entry = function.check_call(&work.entry, work.args.len()).ok()?;
+        if function.limits.memory > self.config.max_memory || cancel.is_cancelled() || !self.is_brief(function, &work.args) {
+            return None;
+        }
+        let program = self.modules.ready(key(function))?;
+        let limits = Limits { timeout_ms: function.limits.timeout_ms.min(BRIEF_MS), ..function.limits.clone() };
+        match self.start(&program, (work, entry), host, &limits, cancel) {
+            Ok(exit) => {
+                program.pace().kept(exit.run_us);
+                Some(exit)
+            }
+            Err(_) => {
+                program.pace().outstayed();
+                None
+            }
         }
     }
+}
+
+fn key(function: &Function) -> Key {
+    Key { code: function.code, command: function.engine == WASM_COMMAND, fuel: function.limits.fuel.is_some() }
 }

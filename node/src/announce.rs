@@ -1,7 +1,8 @@
 //! What this node tells the DHT that it has: a queue that announces at once what is new and sweeps the rest before it expires.
 //!
 //! Roots are what is pinned, deployed functions among it: they are announced again and again. Results are announced once, when
-//! they are made: a result can be made again, and one that matters is pinned. The driver of the swarm takes from the queue, at a
+//! they are made: a result can be made again, and one that matters is pinned. While many are made none is announced, and the latest wait
+//! for a quiet second: an announcement costs more than a small call. The driver of the swarm takes from the queue, at a
 //! pace; the content driver fills it; the API shows it. Nothing of it is kept on disk: pins are, and the sweep begins with them.
 
 use cid::Cid;
@@ -27,6 +28,9 @@ const IN_FLIGHT: usize = 8;
 pub(crate) const ROOTS_MAX: usize = 1 << 16;
 /// Results that wait; the oldest give way, and are counted.
 const RESULTS_MAX: usize = 1024;
+/// Results of one second beyond which they wait until so long after the last of such a rush.
+const RUSH: u32 = 20;
+const QUIET: Duration = Duration::from_secs(1);
 /// How long a root waits that could not be announced: at first, and at most.
 const RETRY: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(3600);
@@ -73,7 +77,7 @@ impl Announcements {
 
     /// A result was made.
     pub fn result(&self, cid: &Cid) {
-        if self.0.queue.lock().result(cid) {
+        if self.0.queue.lock().result(Instant::now(), cid) {
             self.0.news.notify_one();
         }
     }
@@ -134,6 +138,10 @@ struct Queue {
     /// Roots that are not under way, by when they are due.
     order: BTreeSet<(Instant, Cid)>,
     results: VecDeque<Cid>,
+    /// When the present second of results began, and how many came in it.
+    second: Option<(Instant, u32)>,
+    /// Until when results wait.
+    quiet: Option<Instant>,
     under_way: BTreeSet<Cid>,
     /// Whether a result comes before a root: they take turns.
     results_turn: bool,
@@ -161,7 +169,7 @@ impl Queue {
     }
 
     /// Says whether whoever takes from the queue should be told.
-    fn result(&mut self, cid: &Cid) -> bool {
+    fn result(&mut self, now: Instant, cid: &Cid) -> bool {
         let key = by_hash(cid);
         if cid.hash().code() == IDENTITY || self.results.back() == Some(&key) || self.roots.contains_key(&key) {
             return false;
@@ -171,6 +179,11 @@ impl Queue {
             self.left_out += 1;
         }
         self.results.push_back(key);
+        let (since, count) = self.second.filter(|(since, _)| now < *since + QUIET).unwrap_or((now, 0));
+        self.second = Some((since, count + 1));
+        if count >= RUSH {
+            self.quiet = Some(now + QUIET);
+        }
         self.results.len() == 1
     }
 
@@ -186,15 +199,16 @@ impl Queue {
             return None;
         }
         let root = self.order.first().filter(|(due, _)| *due <= now).copied();
+        let result = !self.results.is_empty() && self.quiet.is_none_or(|quiet| quiet <= now);
         let cid = match root {
-            Some(first) if !self.results_turn || self.results.is_empty() => {
+            Some(first) if !self.results_turn || !result => {
                 self.order.remove(&first);
                 self.results_turn = true;
                 first.1
             }
             _ => {
                 self.results_turn = false;
-                self.results.pop_front()?
+                self.results.pop_front_if(|_| result)?
             }
         };
         self.free = Some(now + PACE);
@@ -207,7 +221,8 @@ impl Queue {
             return None;
         }
         let root = self.order.first().map(|(due, _)| *due);
-        let work = if self.results.is_empty() { root? } else { self.free.unwrap_or_else(Instant::now) };
+        let result = (!self.results.is_empty()).then(|| self.quiet.or(self.free).unwrap_or_else(Instant::now));
+        let work = root.into_iter().chain(result).min()?;
         Some(self.free.map_or(work, |free| free.max(work)))
     }
 
@@ -314,13 +329,32 @@ mod tests {
     fn results_are_announced_once_in_turn_with_roots_and_the_oldest_give_way() {
         let (mut queue, mut now) = (Queue::default(), Instant::now());
         (0..3).for_each(|number| queue.root(now, &cid(number)));
-        (0..RESULTS_MAX as u64 + 2).for_each(|number| _ = queue.result(&cid(1000 + number)));
+        (0..RESULTS_MAX as u64 + 2).for_each(|number| _ = queue.result(now, &cid(1000 + number)));
         assert_eq!((queue.stat(now).left_out, queue.results.len()), (2, RESULTS_MAX));
+        now += QUIET;
         let taken = take(&mut queue, &mut now);
         assert_eq!(taken.len(), RESULTS_MAX + 3);
         assert_eq!(taken.iter().take(4).filter(|taken| queue.roots.contains_key(taken)).count(), 2, "in turn");
         now += EVERY;
         assert_eq!(take(&mut queue, &mut now).len(), 3, "roots alone come again");
+    }
+
+    #[test]
+    fn few_results_are_announced_at_once_and_many_wait_for_a_quiet_second() {
+        let (mut queue, begun) = (Queue::default(), Instant::now());
+        let mut now = begun;
+        for number in 0..u64::from(RUSH) {
+            queue.result(now, &cid(number));
+            assert_eq!(take(&mut queue, &mut now), [cid(number)], "as they come");
+        }
+        (100..200).for_each(|number| _ = queue.result(now, &cid(number)));
+        queue.root(now, &cid(1000));
+        assert_eq!(take(&mut queue, &mut now), [cid(1000)], "a root does not wait");
+        let last = now;
+        queue.result(last, &cid(200));
+        assert_eq!((queue.due(), take(&mut queue, &mut now)), (Some(last + QUIET), vec![]));
+        now = last + QUIET;
+        assert_eq!(take(&mut queue, &mut now).len(), 101);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! The engine driver: as many threads as the node lends slots, each running one piece of work at a time.
+//!
+//! Work that is likely to be over in microseconds is tried in a task of the runtime first: to wake a thread and to be woken by it takes
+//! longer than it does. What does not end there in its time is begun anew by a thread.
 
 use bytes::Bytes;
 use cid::Cid;
@@ -7,12 +10,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Determinism, Function};
 use timerose_core::id::NodeId;
 use timerose_core::io::{Exit, Input, Output, Ticket};
 use timerose_core::resources::Resources;
-use timerose_core::task::{Arg, Receipt, Usage};
+use timerose_core::task::{Receipt, Task, Usage};
 use timerose_engines::{Cancel, Engine, Host, HostEntry, WasmConfig, WasmEngine, Work, describe};
 use tokio::sync::mpsc;
 
@@ -45,6 +49,30 @@ impl Host for RunHost {
     }
 }
 
+/// The host of a run that is tried: it reads nothing, and a guest that speaks is heard when it is begun anew.
+#[derive(Default)]
+struct NoHost {
+    spoken: AtomicBool,
+}
+
+impl Host for NoHost {
+    fn size(&self, _: &Cid) -> Result<u64, Failure> {
+        Err(Failure::Cancelled)
+    }
+
+    fn read_at(&self, _: &Cid, _: u64, _: &mut [u8]) -> Result<usize, Failure> {
+        Err(Failure::Cancelled)
+    }
+
+    fn list(&self, _: &Cid) -> Result<Option<Vec<HostEntry>>, Failure> {
+        Err(Failure::Cancelled)
+    }
+
+    fn hear(&self, _: &[u8]) {
+        self.spoken.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The stack of an engine thread: guests run on it.
 const STACK_BYTES: usize = 4 << 20;
 
@@ -57,6 +85,37 @@ pub(crate) struct Driver {
     queue: Queue,
     counters: Arc<Counters>,
     telemetry: Telemetry,
+}
+
+/// A task that is to be run, and its names.
+struct Run {
+    function: Arc<Function>,
+    task: Task,
+    ran: Cid,
+    key: Cid,
+    spent: Usage,
+}
+
+impl Run {
+    fn new(function: Arc<Function>, task: Task, subject: &NodeId, spent: Usage) -> Run {
+        let (ran, key) = (task.id(subject), task.memo_key());
+        Run { function, task, ran, key, spent }
+    }
+
+    fn work(&self) -> Work {
+        // Two callers who share a pure result must see the same one.
+        let seed = if self.function.determinism == Determinism::Pure { self.key } else { self.ran };
+        let (entry, args) = (self.task.entry.clone(), self.task.args.clone());
+        Work { function: self.function.clone(), entry, args, task: seed }
+    }
+
+    /// The end of a good run, with its receipt.
+    fn ended(self, me: NodeId, exit: &timerose_engines::Exit, result: Cid) -> Exit {
+        let Run { task, ran, key, spent, .. } = self;
+        let meta = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..spent };
+        let (size, at) = (exit.output.len() as u64, wall_clock().unix_ms);
+        Exit::new(&Receipt { iss: me, ran, task, out: Ok(result), size, meta, at }, result, key)
+    }
 }
 
 /// What the threads are to start: no more than there are slots, as the core sees to it.
@@ -95,21 +154,35 @@ impl Queue {
 
 /// The loop's way to the engines: nothing waits in it, so that a call begins without a further wake-up. The threads end with
 /// it.
-pub(crate) struct Handle(Arc<Driver>);
+pub(crate) struct Handle {
+    driver: Arc<Driver>,
+    done: mpsc::Sender<Input>,
+}
 
 impl Handle {
-    /// Begins or stops a piece of work.
+    /// Begins or stops a piece of work. Must be called inside the runtime.
     pub fn carry_out(&self, output: Output) {
-        match output {
+        let driver = &self.driver;
+        match &output {
             Output::Stop { ticket } => {
-                if let Some(cancel) = self.0.running.lock().get(&ticket) {
+                if let Some(cancel) = driver.running.lock().get(ticket) {
                     cancel.cancel();
                 }
             }
-            Output::Start { ticket, .. } => {
-                // Registered before a thread takes it, so that a stop that comes at once finds it.
-                self.0.running.lock().insert(ticket, Cancel::new());
-                self.0.queue.put(output);
+            Output::Start { ticket, function, task, .. } => {
+                // Registered before it is begun, so that a stop that comes at once finds it.
+                driver.running.lock().insert(*ticket, Cancel::new());
+                if !driver.engine.is_brief(function, &task.args) {
+                    return driver.queue.put(output);
+                }
+                let (driver, done) = (driver.clone(), self.done.clone());
+                tokio::spawn(async move {
+                    match driver.try_briefly(&output) {
+                        // Only a node that ends does not listen.
+                        Some(input) => drop(done.send(input).await),
+                        None => driver.queue.put(output),
+                    }
+                });
             }
             _ => {}
         }
@@ -118,7 +191,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.queue.close();
+        self.driver.queue.close();
     }
 }
 
@@ -149,7 +222,7 @@ impl Driver {
         mut requests: mpsc::Receiver<EngineRequest>,
         done: mpsc::Sender<Input>,
     ) -> Result<Handle, StartError> {
-        let handle = Handle(self.clone());
+        let handle = Handle { driver: self.clone(), done: done.clone() };
         for slot in 0..slots {
             let (driver, done) = (self.clone(), done.clone());
             std::thread::Builder::new()
@@ -175,41 +248,48 @@ impl Driver {
 
     fn start(&self, output: Output) -> Option<Input> {
         let Output::Start { ticket, function, task, subject, spent, trace } = output else { return None };
-        let cancel = self.running.lock().get(&ticket).cloned().unwrap_or_default();
-        let (ran, key) = (task.id(&subject), task.memo_key());
-        let voice = self.telemetry.voice(ran, trace);
-        let receipt = Receipt { iss: self.me, ran, task, out: Err(String::new()), size: 0, meta: spent, at: 0 };
+        let cancel = self.cancel(&ticket);
+        let run = Run::new(function, task, &subject, spent);
+        let voice = self.telemetry.voice(run.ran, trace);
         // A panic must not take the slot with it: the core waits for an exit.
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_one(function, receipt, key, voice, &cancel)));
-        let exit = ran.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "the engine panicked; the log says where".into() }));
-        self.running.lock().remove(&ticket);
-        Counters::count(&self.counters.runs);
-        Some(Input::Exited { ticket, exit })
+        let exit = catch_unwind(AssertUnwindSafe(|| self.run_one(run, voice, &cancel)));
+        let exit = exit.unwrap_or_else(|_| Err(Failure::NodeFailed { what: "the engine panicked; the log says where".into() }));
+        Some(self.exited(ticket, exit))
     }
 
-    /// Runs a task and fills in its receipt.
-    fn run_one(
-        &self,
-        function: Arc<Function>,
-        mut receipt: Receipt,
-        key: Cid,
-        voice: Voice,
-        cancel: &Cancel,
-    ) -> Result<Exit, Failure> {
-        let inputs = receipt.task.args.iter().filter_map(|arg| if let Arg::Link(cid) = arg { Some(*cid) } else { None });
-        let roots: Vec<Cid> = inputs.chain([function.code]).chain(function.mounts.values().copied()).collect();
+    /// Tries a piece of work here and now. `None`: it is to be begun anew, on a thread.
+    fn try_briefly(&self, output: &Output) -> Option<Input> {
+        let Output::Start { ticket, function, task, subject, spent, .. } = output else { return None };
+        let cancel = self.cancel(ticket);
+        let run = Run::new(function.clone(), task.clone(), subject, *spent);
+        let _hold = self.shelf.hold(&[function.code]);
+        let host = Arc::new(NoHost::default());
+        let (work, heard): (_, Arc<dyn Host>) = (run.work(), host.clone());
+        let tried = catch_unwind(AssertUnwindSafe(|| self.engine.run_briefly(&work, &heard, &cancel)));
+        let exit = tried.ok().flatten().filter(|_| !host.spoken.load(Ordering::Relaxed))?;
+        let result = self.shelf.try_put(&exit.output)?;
+        Some(self.exited(*ticket, Ok(run.ended(self.me, &exit, result))))
+    }
+
+    fn cancel(&self, ticket: &Ticket) -> Cancel {
+        self.running.lock().get(ticket).cloned().unwrap_or_default()
+    }
+
+    fn exited(&self, ticket: Ticket, exit: Result<Exit, Failure>) -> Input {
+        self.running.lock().remove(&ticket);
+        Counters::count(&self.counters.runs);
+        Input::Exited { ticket, exit }
+    }
+
+    /// Runs a task, and stores its result.
+    fn run_one(&self, run: Run, voice: Voice, cancel: &Cancel) -> Result<Exit, Failure> {
+        let function = &run.function;
+        let roots: Vec<Cid> = run.task.links().chain([function.code]).chain(function.mounts.values().copied()).collect();
         let _hold = self.shelf.hold(&roots);
         let host: Arc<dyn Host> = Arc::new(RunHost { shelf: self.shelf.clone(), voice });
-        // Two callers who share a pure result must see the same one.
-        let seed = if function.determinism == Determinism::Pure { key } else { receipt.ran };
-        let (entry, args) = (receipt.task.entry.clone(), receipt.task.args.clone());
-        let exit = self.engine.run(&Work { function, entry, args, task: seed }, &host, cancel)?;
+        let exit = self.engine.run(&run.work(), &host, cancel)?;
         let result = self.shelf.put(&exit.output)?;
-        receipt.out = Ok(result);
-        receipt.size = exit.output.len() as u64;
-        receipt.meta = Usage { run_us: exit.run_us, input: exit.input, memory: exit.memory, ..receipt.meta };
-        receipt.at = wall_clock().unix_ms;
-        Ok(Exit::new(&receipt, result, key))
+        Ok(run.ended(self.me, &exit, result))
     }
 
     fn answer(&self, request: EngineRequest) {

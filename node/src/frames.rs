@@ -1,6 +1,9 @@
 //! Frames in a file that is only ever appended to: each bears a mark, its length and a checksum, so that one that is torn or
 //! damaged is noticed, and the next good one is found.
 
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use timerose_core::id::{RAW, cid_of};
 
 /// What a frame begins with.
@@ -24,6 +27,8 @@ pub(crate) fn put(out: &mut Vec<u8>, payload: &[u8]) {
 pub(crate) struct Scan<'a> {
     /// The payloads of the good frames, in order.
     pub frames: Vec<&'a [u8]>,
+    /// Where each of them begins.
+    pub places: Vec<usize>,
     /// Bytes between good frames that are none.
     pub damaged: usize,
     /// Where the last good frame ends.
@@ -40,6 +45,7 @@ pub(crate) fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
         if let Some(payload) = frame(&bytes[at..]) {
             found.damaged += at - found.end;
             found.frames.push(payload);
+            found.places.push(at);
             at += HEAD + payload.len();
             found.end = at;
         } else {
@@ -49,6 +55,25 @@ pub(crate) fn scan(bytes: &[u8], from: usize) -> Scan<'_> {
     }
     found.torn = bytes.len().saturating_sub(found.end);
     found
+}
+
+/// Reads the payload, of so many bytes at most, of the frame that begins at a place of a file; none if it is not whole and unharmed.
+pub(crate) fn read_at(file: &File, at: u64, most: usize) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = vec![0; HEAD];
+    let read = |bytes: &mut [u8], at| match file.read_exact_at(bytes, at) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        other => other.map(|()| true),
+    };
+    if !read(&mut bytes, at)? {
+        return Ok(None);
+    }
+    let length = bytes[MARK.len()..].first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    if length > most {
+        return Ok(None);
+    }
+    bytes.resize(HEAD + length, 0);
+    let whole = read(&mut bytes[HEAD..], at + HEAD as u64)? && frame(&bytes).is_some();
+    Ok(whole.then(|| bytes.split_off(HEAD)))
 }
 
 /// The frame that begins here, if it is whole and unharmed.

@@ -542,6 +542,8 @@ pub(crate) trait Shelf: timerose_engines::Host {
     /// Stores a result and gives its CID: that of a file with the same bytes. It can be made again, and is durable only soon
     /// after.
     fn put(&self, bytes: &[u8]) -> Result<Cid, Failure>;
+    /// As [`Shelf::put`] for a small result, without waiting for anything; `None` where it would have to wait.
+    fn try_put(&self, bytes: &[u8]) -> Option<Cid>;
     /// Spares content from the garbage collection for as long as the answer is kept.
     fn hold(&self, roots: &[Cid]) -> Hold;
 }

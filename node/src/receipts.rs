@@ -29,9 +29,8 @@ const WRITE_FROM: usize = 8 << 20;
 const WAITING_MAX: usize = 16 << 20;
 /// What a receipt costs in memory beside its bytes.
 const OVERHEAD: usize = 512;
-/// Receipts of one commit. Their names lie all over the tables, so that a commit writes nearly every page of them: the fewer commits
-/// the better, and whoever reads beside one does not wait for it.
-const COMMIT_MAX: usize = 4096;
+/// Receipts that are written at once.
+const WRITE_MAX: usize = 4096;
 
 /// The receipts of a data folder, open.
 pub(crate) struct Receipts {
@@ -63,7 +62,7 @@ impl Shared {
             self.changed.wait(&mut front);
         }
         front.bytes += sealed.bytes.len() + OVERHEAD;
-        front.by_name.extend(names(&sealed.names).map(|name| (name, sealed.clone())));
+        front.by_name.extend(names(&sealed.names).map(|(name, _)| (name, sealed.clone())));
         front.queue.push_back(sealed);
         if front.queue.len() == 1 || front.bytes >= WRITE_FROM {
             self.changed.notify_all();
@@ -81,7 +80,7 @@ impl Shared {
                 break;
             }
         }
-        let count = front.queue.len().min(COMMIT_MAX);
+        let count = front.queue.len().min(WRITE_MAX);
         (front.queue.iter().take(count).cloned().collect(), front.ended && front.queue.len() == count)
     }
 
@@ -91,7 +90,7 @@ impl Shared {
         for sealed in batch {
             front.queue.pop_front();
             front.bytes -= sealed.bytes.len() + OVERHEAD;
-            for name in names(&sealed.names) {
+            for (name, _) in names(&sealed.names) {
                 if front.by_name.get(&name).is_some_and(|kept| Arc::ptr_eq(kept, sealed)) {
                     front.by_name.remove(&name);
                 }
@@ -102,15 +101,14 @@ impl Shared {
 
     fn get(&self, name: &Cid) -> Option<Vec<u8>> {
         let front = self.front.lock();
-        let kept = front.by_name.get(&Name::memo(name)).or_else(|| front.by_name.get(&Name::other(name)));
-        kept.map(|sealed| sealed.bytes.clone())
+        front.by_name.get(&table::name(name)).map(|sealed| sealed.bytes.clone())
     }
 }
 
-/// All that a receipt is found under.
-fn names(of: &Names) -> impl Iterator<Item = Name> + use<> {
-    let others = [of.receipt, of.task, of.result].map(|cid| Name::other(&cid));
-    others.into_iter().chain(of.key.map(|key| Name::memo(&key)))
+/// All that a receipt is found under, and whether that is its memo key.
+fn names(of: &Names) -> impl Iterator<Item = (Name, bool)> + use<> {
+    let others = [of.receipt, of.task, of.result].map(|cid| (table::name(&cid), false));
+    others.into_iter().chain(of.key.map(|key| (table::name(&key), true)))
 }
 
 impl Receipts {
@@ -118,7 +116,7 @@ impl Receipts {
     pub fn open(dir: &Path) -> Result<Receipts, StartError> {
         let fail = |error| StartError::of_store(dir, error);
         let (table, known) = (Table::open(dir).map_err(fail)?, Known::default());
-        table.memo_keys(&known).map_err(fail)?;
+        table.memo_keys(&known);
         Ok(Receipts { table: Arc::new(table), known })
     }
 
@@ -168,7 +166,7 @@ fn write(table: &Table, known: &Known, shared: &Shared) {
     let mut last = Instant::now();
     loop {
         let (batch, ended) = shared.next(last);
-        // The first after a pause waits for company; a second in which much comes has several commits, and one sync.
+        // The first after a pause waits for company; a second in which much comes is written in several parts, and synced once.
         let durable = ended || last.elapsed() >= WRITE_EVERY;
         if durable {
             last = Instant::now();

@@ -9,9 +9,9 @@ use tokio::task::JoinHandle;
 
 use crate::keys::{Keys, open_verified};
 
-/// How long receipts gather before they are signed: a signature and what follows it cost as much as a small call. Only what
-/// an answer waits for is signed at once.
-const GATHER: Duration = Duration::from_millis(2);
+/// How long receipts gather before they are signed: a signature and what follows it cost as much as a small call, and take a core from those
+/// who call. Only what an answer waits for is signed at once.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Runs on a thread of its own until `outputs` closes; what waits then is still signed.
 pub(crate) fn run(keys: Keys, mut outputs: mpsc::Receiver<Output>, done: mpsc::Sender<Input>) -> JoinHandle<()> {

@@ -118,8 +118,8 @@ fn a_damaged_table_of_what_is_remembered_is_named_and_no_block_is_lost() {
     let home = world.path("home");
     world.write("file", "kept");
     let cid = world.command(&home, &["add", "file"]).ok();
-    let tables = fs::read_dir(&home).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let tables: Vec<PathBuf> = tables.filter(|path| path.extension().is_some_and(|ending| ending == "redb")).collect();
+    let tables = fs::read_dir(home.join("receipts")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let tables: Vec<PathBuf> = tables.filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
     assert!(!tables.is_empty());
     for table in tables {
         fs::write(&table, random(8, 50_000)).expect("spoilt");

@@ -81,7 +81,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    pub(crate) fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
+    /// What the operating system says of a file or directory.
+    pub fn io(doing: &'static str, path: &Path, error: &std::io::Error) -> StoreError {
         if is_full(error) {
             return StoreError::Full { path: path.to_owned() };
         }

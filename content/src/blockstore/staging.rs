@@ -41,12 +41,15 @@ impl Staging {
     /// All or nothing. A block that is staged twice must be unstaged twice.
     pub fn stage(&self, blocks: &[Block]) -> Result<(), StageFull> {
         let mut inner = self.0.write();
-        let new: HashMap<Multihash, u64> = blocks
-            .iter()
-            .filter(|block| !inner.blocks.contains_key(block.cid().hash()))
-            .map(|block| (*block.cid().hash(), cost(block.data())))
-            .collect();
-        let wanted: u64 = new.values().sum();
+        let is_new = |block: &&Block| !inner.blocks.contains_key(block.cid().hash());
+        let wanted: u64 = match blocks {
+            [one] => is_new(&one).then(|| cost(one.data())).unwrap_or_default(),
+            // Those that come twice here count once.
+            many => {
+                let new = many.iter().filter(is_new).map(|block| (*block.cid().hash(), cost(block.data())));
+                new.collect::<HashMap<Multihash, u64>>().values().sum()
+            }
+        };
         if inner.bytes + wanted > MAX_STAGED_BYTES {
             return Err(StageFull { wanted, staged: inner.bytes });
         }

@@ -288,3 +288,20 @@ fn more_than_memory_may_hold_can_be_put_soon() {
     }
     assert!(large.iter().all(|block| store.get(block.cid()).unwrap().as_ref() == Some(block.data())));
 }
+
+#[test]
+fn what_many_put_side_by_side_is_kept_whether_they_wait_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Blockstore::open(dir.path()).unwrap();
+    // More threads than requests may wait.
+    let put = |thread: u32| {
+        for n in (0..20).map(|n| thread * 20 + n) {
+            let block = block(n, 100);
+            if thread.is_multiple_of(2) { store.put_soon(vec![block]) } else { store.put_many(&[block]) }.unwrap();
+        }
+    };
+    std::thread::scope(|scope| (0..160).for_each(|thread| drop(scope.spawn(move || put(thread)))));
+    store.flush().unwrap();
+    assert_eq!(store.stat().unwrap().blocks, 160 * 20);
+    assert_eq!(store.0.disk.fresh.bytes(), 0);
+}

@@ -8,19 +8,24 @@ use super::index::{Change, Index, MAX_SMALL_BYTES, Pairs};
 use super::staging::Staging;
 use super::sweep::{BIRTHS, Births, MAX_GRACE, PRUNE, Sweep, time_key};
 use crate::block::{Block, Multihash};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 /// Requests that may wait. When so many wait, callers block until the disk has caught up.
 const MAX_QUEUE: usize = 64;
 /// Block bytes that are made durable together at most: bounds how long the first of a group waits.
 const MAX_GROUP_BYTES: usize = 32 << 20;
-/// How long blocks that nobody waits for wait for company: the fewer commits, the more the disk does for those who wait.
-const GATHER: Duration = Duration::from_millis(5);
-/// How often it is looked for: to be woken for each costs whoever brings it more than its share of a commit.
-const NAP: Duration = Duration::from_millis(1);
+/// How long blocks that nobody waits for wait for company, and how many there may be: the fewer commits, the more the disk does for
+/// those who wait.
+const GATHER: Duration = Duration::from_millis(250);
+const MAX_SOON: usize = 4096;
+/// How long whoever must not wait tries to get at the blocks that wait for company.
+const BRIEFLY: Duration = Duration::from_micros(50);
+/// Blocks that stop being read from memory at once.
+const UNSTAGED: usize = 256;
 /// Requests that are made durable together at most.
 const MAX_GROUP_REQUESTS: usize = 256;
 
@@ -89,8 +94,14 @@ impl Pending {
     }
 }
 
+/// Blocks that nobody waits for, and since when the first of them waits for company. Whatever is put into the queue puts them there
+/// first, so that requests are carried out in the order in which they came. The lock is held meanwhile.
+#[derive(Default)]
+struct Soon(Mutex<(Vec<Block>, Option<Instant>)>);
+
 /// The writer's queue; the thread ends when this is dropped.
 pub(super) struct Writer {
+    soon: Arc<Soon>,
     queue: Option<SyncSender<Request>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -99,20 +110,54 @@ impl Writer {
     pub fn start(disk: Arc<Disk>) -> Result<Writer, StoreError> {
         let (queue, requests) = sync_channel(MAX_QUEUE);
         let path = disk.index.path().to_owned();
+        let soon = Arc::new(Soon::default());
+        let theirs = soon.clone();
         let thread = std::thread::Builder::new()
             .name("blockstore".into())
-            .spawn(move || run(&disk, &requests))
+            .spawn(move || run(&disk, &theirs, &requests))
             .map_err(|e| StoreError::io("start the writer of", &path, &e))?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+        Ok(Writer { soon, queue: Some(queue), thread: Some(thread) })
     }
 
     /// Queues a request; blocks while the queue is full.
     pub fn begin(&self, work: Work) -> Result<Pending, StoreError> {
-        let (done, pending) = sync_channel(1);
         let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
-        queue.send(Request { work, done }).map_err(|_| StoreError::Closed)?;
-        Ok(Pending(pending))
+        let mut soon = self.soon.0.lock();
+        if let Some(before) = taken(&mut soon) {
+            queue.send(before).map_err(|_| StoreError::Closed)?;
+        }
+        let (request, pending) = request(work);
+        queue.send(request).map_err(|_| StoreError::Closed)?;
+        Ok(pending)
     }
+
+    /// Has blocks that were given out already made durable before long. Does not wait: `false` where others wait for the queue.
+    pub fn soon(&self, blocks: &[Block]) -> bool {
+        let (Some(queue), Some(mut soon)) = (self.queue.as_ref(), self.soon.0.try_lock_for(BRIEFLY)) else { return false };
+        soon.0.extend_from_slice(blocks);
+        if soon.1.is_none() {
+            soon.1 = Some(Instant::now());
+            // The writer may sleep, and is to look at its clock. A full queue does not let it.
+            let _ = queue.try_send(request(Work::PutSoon(Vec::new())).0);
+        } else if soon.0.len() >= MAX_SOON
+            && let Some(full) = taken(&mut soon)
+            && let Err(TrySendError::Full(Request { work: Work::PutSoon(blocks), .. })) = queue.try_send(full)
+        {
+            *soon = (blocks, Some(Instant::now()));
+        }
+        true
+    }
+}
+
+fn request(work: Work) -> (Request, Pending) {
+    let (done, pending) = sync_channel(1);
+    (Request { work, done }, Pending(pending))
+}
+
+/// The blocks that wait for company, as a request.
+fn taken(soon: &mut (Vec<Block>, Option<Instant>)) -> Option<Request> {
+    let (blocks, _) = std::mem::take(soon);
+    (!blocks.is_empty()).then(|| request(Work::PutSoon(blocks)).0)
 }
 
 impl Drop for Writer {
@@ -125,20 +170,39 @@ impl Drop for Writer {
     }
 }
 
-fn run(disk: &Disk, requests: &Receiver<Request>) {
-    while let Ok(first) = requests.recv() {
+/// The next request, or what has waited long enough for company; nothing when no more comes. Never waits for the lock: whoever holds it may
+/// wait for room in the queue.
+fn next(soon: &Soon, requests: &Receiver<Request>) -> Option<Request> {
+    loop {
+        let received = requests.try_recv().or_else(|_| {
+            let since = soon.0.try_lock_for(BRIEFLY).ok_or(RecvTimeoutError::Timeout)?.1;
+            match since {
+                None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => requests.recv_timeout((since + GATHER).saturating_duration_since(Instant::now())),
+            }
+        });
+        match received {
+            Ok(Request { work: Work::PutSoon(blocks), .. }) if blocks.is_empty() => {}
+            Ok(request) => return Some(request),
+            Err(ended) => {
+                let Some(mut soon) = soon.0.try_lock_for(BRIEFLY) else { continue };
+                // Whatever came into the queue since was there first.
+                let due = ended == RecvTimeoutError::Disconnected || soon.1.is_some_and(|since| since.elapsed() >= GATHER);
+                let next = requests.try_recv().ok().or_else(|| if due { taken(&mut soon) } else { None });
+                if next.is_some() || ended == RecvTimeoutError::Disconnected {
+                    return next;
+                }
+            }
+        }
+    }
+}
+
+fn run(disk: &Disk, soon: &Soon, requests: &Receiver<Request>) {
+    while let Some(first) = next(soon, requests) {
         let mut bytes = first.work.bytes();
         let mut group = vec![first];
-        let until = Instant::now() + GATHER;
         while bytes < MAX_GROUP_BYTES && group.len() < MAX_GROUP_REQUESTS {
-            let Ok(next) = requests.try_recv() else {
-                let nobody_waits = group.iter().all(|request| matches!(request.work, Work::PutSoon(_)));
-                if !nobody_waits || Instant::now() >= until {
-                    break;
-                }
-                std::thread::sleep(NAP);
-                continue;
-            };
+            let Ok(next) = requests.try_recv() else { break };
             bytes += next.work.bytes();
             group.push(next);
         }
@@ -164,7 +228,10 @@ fn serve(disk: &Disk, group: &[Request]) {
                 if let Err(why) = &outcome {
                     tracing::error!(%why, blocks = blocks.len(), "blocks that were to be stored soon are lost");
                 }
-                disk.fresh.unstage(&blocks.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+                // A few at a time: others want in.
+                for part in blocks.chunks(UNSTAGED) {
+                    disk.fresh.unstage(&part.iter().map(|block| *block.cid()).collect::<Vec<_>>());
+                }
             }
             // A caller that no longer waits needs no answer.
             let _ = request.done.send(outcome.clone());

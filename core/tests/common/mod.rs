@@ -11,7 +11,7 @@ use timerose_core::envelope::{Envelope, Lane, Letter, Post};
 use timerose_core::failure::Failure;
 use timerose_core::function::{About, Determinism, Entry, Function, Limits, Param, WASM_COMMAND};
 use timerose_core::id::{NodeId, Now, RAW, cid_of};
-use timerose_core::io::Input;
+use timerose_core::io::{Input, Names, Sealed};
 use timerose_core::job::JobSpec;
 use timerose_core::membership::NodeConfig;
 use timerose_core::message::{Frame, Message, Nack};
@@ -107,6 +107,13 @@ pub fn receipt(iss: NodeId) -> Receipt {
 pub fn proofs(iss: NodeId, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Vec<Vec<u8>> {
     let receipts: Vec<(Cid, Vec<u8>)> = (0..5).map(|n| address(&Receipt { at: NOW.unix_ms + n, ..receipt(iss) })).collect();
     prove(iss, &receipts.iter().map(|(cid, bytes)| (*cid, &bytes[..])).collect::<Vec<_>>(), sign)
+}
+
+/// A receipt with its proof, as it is kept.
+pub fn sealed() -> Sealed {
+    let (receipt, _) = address(&receipt(node(1)));
+    let names = Names { receipt, task: task().id(&node(1)), result: cid("result"), key: Some(task().memo_key()) };
+    Sealed { names, tell: false, bytes: b"a proof".to_vec() }
 }
 
 /// The root of a tree.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use timerose_core::failure::Failure;
-use timerose_core::function::Entry;
+use timerose_core::function::{Entry, Limits};
 use timerose_core::record;
 use timerose_core::task::{Arg, INLINE_MAX};
 use wasmtime::{Instance, InstancePre, Store};
@@ -25,6 +25,7 @@ pub(super) fn run(
     work: &Work,
     entry: &Entry,
     host: &Arc<dyn Host>,
+    limits: &Limits,
     cancel: &Cancel,
 ) -> Result<Exit, Failure> {
     let function = &*work.function;
@@ -43,12 +44,12 @@ pub(super) fn run(
         argv.push(argument(index, arg, &**host)?);
     }
     let input = stdin.size() + argv.iter().skip(own).map(|arg| arg.len() as u64).sum::<u64>();
-    let mut command = Command::new(host.clone(), &work.task, Meter::new(&function.limits, cancel));
+    let mut command = Command::new(host.clone(), &work.task, Meter::new(limits, cancel));
     command.args = argv;
     command.env = environment(work);
     command.open(stdin, &function.mounts)?;
     // Reading is over: the program's time starts here.
-    *command.meter() = Meter::new(&function.limits, cancel);
+    *command.meter() = Meter::new(limits, cancel);
 
     let engine = program.pre.module().engine();
     let mut store = meter::store(engine, command).map_err(|e| Failure::NodeFailed { what: format!("a wasm store: {e:#}") })?;

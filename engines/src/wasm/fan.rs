@@ -15,9 +15,9 @@ pub(super) fn run(
     work: &Work,
     entry: &Entry,
     host: &dyn Host,
+    limits: &Limits,
     cancel: &Cancel,
 ) -> Result<Exit, Failure> {
-    let limits = &work.function.limits;
     let lengths = lengths(&work.args, limits, host)?;
     let input = lengths.iter().map(|length| u64::from(*length)).sum();
     let meter = Meter::new(limits, cancel);

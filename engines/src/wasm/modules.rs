@@ -8,6 +8,7 @@ use timerose_core::failure::Failure;
 use wasmtime::InstancePre;
 
 use super::meter::Meter;
+use super::pace::Pace;
 use super::wasi::Command;
 use crate::module::Shape;
 
@@ -22,6 +23,7 @@ pub(super) struct Loaded<T: 'static> {
     pub(super) shape: Shape,
     /// The size of its machine code.
     pub(super) bytes: usize,
+    pub(super) pace: Pace,
 }
 
 /// A linked module, by the way it is called.
@@ -35,6 +37,13 @@ impl Program {
         match self {
             Program::Fan(loaded) => &loaded.shape,
             Program::Command(loaded) => &loaded.shape,
+        }
+    }
+
+    pub(super) fn pace(&self) -> &Pace {
+        match self {
+            Program::Fan(loaded) => &loaded.pace,
+            Program::Command(loaded) => &loaded.pace,
         }
     }
 
@@ -93,6 +102,17 @@ impl Modules {
         drop(kept);
         self.shrink(key, outcome.as_ref().map_or(0, |program| program.bytes()));
         outcome
+    }
+
+    /// The program of `key`, if it is kept and nobody else is at it.
+    pub(super) fn ready(&self, key: Key) -> Option<Arc<Program>> {
+        let mut slots = self.0.lock();
+        slots.questions += 1;
+        let now = slots.questions;
+        let slot = slots.by_key.get_mut(&key)?;
+        slot.used = now;
+        let kept = slot.cell.try_lock()?;
+        kept.as_ref()?.as_ref().ok().cloned()
     }
 
     fn cell(&self, key: Key) -> Arc<Cell> {

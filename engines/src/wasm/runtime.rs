@@ -9,6 +9,7 @@ use wasmtime::{Config, Engine, ExternType, InstanceAllocationStrategy, Linker, M
 
 use super::meter::Meter;
 use super::modules::{Loaded, Program};
+use super::pace::Pace;
 use super::wasi::{self, Command};
 use crate::module::{FEATURES, Shape, Signature, TABLE_ELEMENTS_MAX, rejected};
 
@@ -100,15 +101,15 @@ impl Runtime {
         let shape = shape(module);
         shape.check_engine(engine)?;
         let image = module.image_range();
-        let bytes = image.end as usize - image.start as usize;
+        let (bytes, pace) = (image.end as usize - image.start as usize, Pace::default());
         let unlinkable = |e: wasmtime::Error| rejected(format!("the module cannot be linked: {e:#}"));
         if engine == WASM_COMMAND {
             let linker = wasi::complete(&self.commands, module).map_err(unlinkable)?;
             let pre = linker.instantiate_pre(module).map_err(unlinkable)?;
-            return Ok(Program::Command(Loaded { pre, shape, bytes }));
+            return Ok(Program::Command(Loaded { pre, shape, bytes, pace }));
         }
         let pre = self.fans.instantiate_pre(module).map_err(unlinkable)?;
-        Ok(Program::Fan(Loaded { pre, shape, bytes }))
+        Ok(Program::Fan(Loaded { pre, shape, bytes, pace }))
     }
 }
 

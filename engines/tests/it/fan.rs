@@ -255,6 +255,27 @@ fn a_run_can_be_taken_back_before_and_while_it_runs() {
 }
 
 #[test]
+fn a_brief_program_is_run_at_once_and_what_outstays_its_time_is_left_to_a_thread() {
+    let mut setup = Setup::new();
+    let function = function(&mut setup);
+    let host: Arc<dyn Host> = Arc::new(setup.content.clone());
+    let briefly = |work| setup.engine.run_briefly(work, &host, &Cancel::new());
+    let echo = work(function.clone(), "echo", vec![inline("again and again")]);
+    let spin = work(function.clone(), "spin", vec![inline("")]);
+    assert_eq!(briefly(&echo), None, "nothing is known of it");
+    // A machine that is busy may make a run take long, and then it is tried later again.
+    let after_runs = |work| (0..10_000).find_map(|_| (setup.output(&echo) == b"again and again").then(|| briefly(work))?);
+    assert_eq!(after_runs(&echo).expect("it is brief").output, b"again and again");
+    while !setup.engine.is_brief(&function, &spin.args) {
+        setup.output(&echo);
+    }
+    let file = Arg::Link(setup.content.clone().file("content"));
+    assert!(!setup.engine.is_brief(&function, &[file]), "it would read");
+    assert_eq!(briefly(&spin), None, "it does not end by itself");
+    assert!(!setup.engine.is_brief(&function, &spin.args), "it rests");
+}
+
+#[test]
 fn more_runs_than_there_is_room_for_are_the_nodes_failure() {
     let mut setup = Setup::new();
     let dir = tempfile::tempdir().unwrap();

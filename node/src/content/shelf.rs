@@ -79,6 +79,12 @@ impl Shelf for LocalShelf {
         Ok(cid)
     }
 
+    fn try_put(&self, bytes: &[u8]) -> Option<Cid> {
+        let cid = self.content.try_add_bytes_soon(bytes)?;
+        self.announcements.result(&cid);
+        Some(cid)
+    }
+
     fn hold(&self, roots: &[Cid]) -> Hold {
         self.content.hold(roots)
     }
