@@ -134,7 +134,7 @@ pub trait Engine: Send + Sync {
     /// [`Failure::Cancelled`], [`Failure::NodeFailed`], and whatever `host` fails with.
     fn run(&self, work: &Work, host: &Arc<dyn Host>, cancel: &Cancel) -> Result<Exit, Failure>;
 
-    /// Whether a run with these arguments is likely to be over in well under a millisecond, and reads no content: then
+    /// Whether a run with these arguments is likely to be over in well under a millisecond, reads no content and has no effects: then
     /// [`Engine::run_briefly`] may spare it the way to a thread of its own.
     fn is_brief(&self, function: &Function, args: &[Arg]) -> bool;
 

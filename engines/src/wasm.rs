@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use timerose_core::failure::Failure;
-use timerose_core::function::{Entry, Function, Limits, WASM_COMMAND, WASM_FAN};
+use timerose_core::function::{Determinism, Entry, Function, Limits, WASM_COMMAND, WASM_FAN};
 use timerose_core::task::Arg;
 use wasmtime::Module;
 
@@ -200,7 +200,9 @@ impl Engine for WasmEngine {
 
     fn is_brief(&self, function: &Function, args: &[Arg]) -> bool {
         let content = !function.mounts.is_empty() || args.iter().any(|arg| matches!(arg, Arg::Link(_)));
-        !content
+        // What has effects is begun once.
+        let once = function.determinism == Determinism::Effects;
+        !(content || once)
             && function.limits.fuel.is_none()
             && self.modules.ready(key(function)).is_some_and(|program| program.pace().is_brief())
     }

@@ -43,7 +43,8 @@ impl Staging {
         let mut inner = self.0.write();
         let is_new = |block: &&Block| !inner.blocks.contains_key(block.cid().hash());
         let wanted: u64 = match blocks {
-            [one] => is_new(&one).then(|| cost(one.data())).unwrap_or_default(),
+            [one] if is_new(&one) => cost(one.data()),
+            [_] => 0,
             // Those that come twice here count once.
             many => {
                 let new = many.iter().filter(is_new).map(|block| (*block.cid().hash(), cost(block.data())));
