@@ -31,7 +31,7 @@ pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
 }
 
 /// Adds a file to a new store: seconds until it is durable, and seconds of CPU.
-fn add(runtime: &Runtime, file: &Path, store: &Path) -> (f64, f64) {
+pub fn add(runtime: &Runtime, file: &Path, store: &Path) -> (f64, f64) {
     let (content, _behaviour) = Content::open(store, runtime.handle()).expect("a store");
     let before = machine::cpu_seconds();
     let (added, took) = timed(|| content.add_path(file, &mut |_, _| {}));

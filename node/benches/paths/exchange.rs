@@ -29,17 +29,11 @@ pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
     let mut raw = row(": the wire alone", Goal::Shown, "raw stream of frames");
     let mut disk = row(": the disk alone", Goal::Shown, "dd fdatasync");
     runtime.block_on(async {
-        let (source, behaviour) = Content::open(&folder.join("source"), runtime.handle()).expect("a store");
-        let root = {
-            let (source, file) = (source.clone(), file.clone());
-            tokio::task::spawn_blocking(move || source.add_path(&file, &mut |_, _| {}).expect("added").cid).await
-        };
-        let root = root.expect("added");
-        let host = Host::start(&Keypair::generate_ed25519(), behaviour, None).await;
+        let source = Source::open(&folder.join("source"), &file).await;
         for round in 0..settings.rounds {
             let stream = size / raw_stream(settings.size_mb as usize).await;
             let dd = size / machine::dd(&file, &folder).as_secs_f64();
-            let ours = size / fetch(&folder.join(format!("copy-{round}")), &host, root, settings.size_mb * MIB).await;
+            let ours = size / source.fetch(&folder.join(format!("copy-{round}")), settings.size_mb).await;
             both.round(ours, stream.min(dd));
             raw.round(ours, stream);
             disk.round(ours, dd);
@@ -48,17 +42,39 @@ pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
     vec![both, raw, disk]
 }
 
-/// Seconds that a fetch into a new store takes.
-async fn fetch(dir: &Path, from: &Host, root: Cid, bytes: u64) -> f64 {
-    let (content, behaviour) = Content::open(dir, &tokio::runtime::Handle::current()).expect("a store");
-    let host = Host::start(&Keypair::generate_ed25519(), behaviour, Some(&from.addr)).await;
-    host.connected().await;
-    let begin = Instant::now();
-    let request = Fetch { roots: vec![root], hints: vec![from.peer], recursive: true, limit_bytes: 2 * bytes };
-    let fetched = content.fetch(request).await.expect("fetched");
-    let took = begin.elapsed().as_secs_f64();
-    assert!(fetched.bytes >= bytes, "all of it came over the wire");
-    took
+/// A node that has a file.
+pub struct Source {
+    host: Host,
+    root: Cid,
+    /// Kept for the exchange, which serves from it.
+    _content: Content,
+}
+
+impl Source {
+    /// Adds a file to a new store, and listens.
+    pub async fn open(dir: &Path, file: &Path) -> Source {
+        let (content, behaviour) = Content::open(dir, &tokio::runtime::Handle::current()).expect("a store");
+        let root = {
+            let (content, file) = (content.clone(), file.to_path_buf());
+            tokio::task::spawn_blocking(move || content.add_path(&file, &mut |_, _| {}).expect("added").cid).await
+        };
+        let host = Host::start(&Keypair::generate_ed25519(), behaviour, None).await;
+        Source { host, root: root.expect("added"), _content: content }
+    }
+
+    /// Seconds that a fetch of its MiB into a new store takes.
+    pub async fn fetch(&self, dir: &Path, size_mb: u64) -> f64 {
+        let bytes = size_mb * MIB;
+        let (content, behaviour) = Content::open(dir, &tokio::runtime::Handle::current()).expect("a store");
+        let host = Host::start(&Keypair::generate_ed25519(), behaviour, Some(&self.host.addr)).await;
+        host.connected().await;
+        let begin = Instant::now();
+        let request = Fetch { roots: vec![self.root], hints: vec![self.host.peer], recursive: true, limit_bytes: 2 * bytes };
+        let fetched = content.fetch(request).await.expect("fetched");
+        let took = begin.elapsed().as_secs_f64();
+        assert!(fetched.bytes >= bytes, "all of it came over the wire");
+        took
+    }
 }
 
 /// Seconds that so many frames take between two bare swarms.

@@ -26,6 +26,12 @@ impl Client {
         self.exchange(head.as_bytes()).await
     }
 
+    /// `GET` of bytes from the first to the last, both included: the status and the body.
+    pub async fn get_range(&mut self, path: &str, first: u64, last: u64) -> (u16, Vec<u8>) {
+        let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nrange: bytes={first}-{last}\r\n\r\n", self.host);
+        self.exchange(head.as_bytes()).await
+    }
+
     /// `POST` of JSON: the status and the body.
     pub async fn post(&mut self, path: &str, json: &str) -> (u16, Vec<u8>) {
         let (host, length) = (self.host, json.len());

@@ -12,9 +12,11 @@ mod engine_path;
 mod exchange;
 mod guest;
 mod http;
+mod kubo;
 mod machine;
 mod net;
 mod pair;
+mod range;
 mod report;
 mod request;
 mod script_path;
@@ -36,7 +38,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(about = "Measures the paths of DESIGN section 8, each beside its limit")]
 pub struct Settings {
-    /// The groups to run: core, engine, script, small, telemetry, pair, add, exchange. All where none is named.
+    /// The groups to run: core, engine, script, small, telemetry, pair, add, exchange, kubo, range. All where none is named.
     groups: Vec<String>,
     /// Rounds of every row.
     #[arg(long, default_value_t = 5)]
@@ -53,6 +55,9 @@ pub struct Settings {
     /// Where the data lies meanwhile, and where the figures go. The disk below it is the one that is measured.
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../bench"))]
     dir: PathBuf,
+    /// The folder that scripts/peers filled, for the rows about Kubo.
+    #[arg(long)]
+    peers: Option<PathBuf>,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
@@ -80,6 +85,8 @@ const GROUPS: &[Group] = &[
     ("pair", pair::rows),
     ("add", add::rows),
     ("exchange", exchange::rows),
+    ("kubo", kubo::rows),
+    ("range", range::rows),
 ];
 
 fn main() -> ExitCode {
