@@ -95,7 +95,7 @@ impl Peer {
         self.tell(&json!({"do": "wronged"}))["blocks"].as_u64().expect("a number")
     }
 
-    /// Stops its process, or lets it go on (`STOP`, `CONT`).
+    /// Sends its process a signal, by name.
     pub fn signal(&self, name: &str) {
         super::world::signal(&self.child, name);
     }

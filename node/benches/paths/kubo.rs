@@ -29,8 +29,8 @@ impl Drop for Kubo {
 
 impl Kubo {
     /// `None`: there is none.
-    fn start(folder: &Path) -> Option<Kubo> {
-        let peers = std::path::PathBuf::from(std::env::var_os("TIMEROSE_PEERS")?);
+    fn start(settings: &Settings, folder: &Path) -> Option<Kubo> {
+        let peers = settings.peers.as_ref()?;
         let mut command = Command::new(peers.join("venv/bin/python"));
         command.arg(peers.join("kubo.py")).arg(folder).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().ok()?;
@@ -66,7 +66,8 @@ pub fn rows(runtime: &Runtime, settings: &Settings) -> Vec<Row> {
     let named = |what: &str| format!("{what} {size} MiB, beside Kubo");
     let add_row = |limit| Row::new(named("add"), "s", Better::Lower, Goal::Shown, limit);
     let exchange_row = |limit| Row::new(named("exchange"), "MiB/s", Better::Higher, Goal::Shown, limit);
-    let (Some(mut one), Some(mut two)) = (Kubo::start(&folder.join("one")), Kubo::start(&folder.join("two"))) else {
+    let start = |name| Kubo::start(settings, &folder.join(name));
+    let (Some(mut one), Some(mut two)) = (start("one"), start("two")) else {
         eprintln!("   Kubo is not here: the rows about it are left out");
         let left_out = "left out: Kubo is not installed";
         return vec![add_row(left_out), exchange_row(left_out)];

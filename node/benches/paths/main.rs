@@ -55,6 +55,9 @@ pub struct Settings {
     /// Where the data lies meanwhile, and where the figures go. The disk below it is the one that is measured.
     #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/../bench"))]
     dir: PathBuf,
+    /// The folder that scripts/peers filled, for the rows about Kubo.
+    #[arg(long)]
+    peers: Option<PathBuf>,
     /// What cargo adds.
     #[arg(long, hide = true)]
     bench: bool,

@@ -47,10 +47,11 @@ impl Nginx {
         let file = folder.join("nginx.conf");
         std::fs::write(&file, text).expect("written");
         // Debian keeps it where only root looks.
-        let path = format!("{}:/usr/sbin:/usr/local/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut command = Command::new("nginx");
-        command.env("PATH", path).args(["-e", "stderr", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
-        command.spawn().ok().map(|child| Nginx { child, addr })
+        ["nginx", "/usr/sbin/nginx"].into_iter().find_map(|program| {
+            let mut command = Command::new(program);
+            command.args(["-e", "stderr", "-c"]).arg(&file).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().ok().map(|child| Nginx { child, addr })
+        })
     }
 
     async fn ready(&self) {
