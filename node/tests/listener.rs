@@ -333,12 +333,12 @@ async fn of_a_flood_so_much_is_taken_as_the_pace_of_its_peer_allows_and_all_call
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spam_of_one_peer_keeps_nobody_from_being_heard() {
-    let between = Between::new().await;
+    let mallory = Eve::listen(&[]).await;
+    let between = Between::and(Some(&mallory)).await;
     let quiet = between.time("quiet").await;
     let (tasks, api) = (between.topics[0].clone(), between.executor.api);
     let sample = between.eve.heard_on(&tasks).into_iter().next().expect("a claim");
-    // The spammer is who stands between as well: it loses its standing, yet is not cut off.
-    let spam = spam(&between.eve, tasks, Envelope::peek(&sample).expect("an envelope"), Duration::from_millis(2));
+    let spam = spam(&mallory, tasks, Envelope::peek(&sample).expect("an envelope"), Duration::from_millis(2));
     reaches(api, "envelopes_refused_total", 50).await;
     let refused = metric(api, "envelopes_refused_total").await;
     let loud = between.time("loud").await;

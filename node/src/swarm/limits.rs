@@ -22,7 +22,7 @@ const EXCUSED_RATE: u32 = STRANGERS_RATE - PEER_RATE;
 /// The arrears, at that rate, that cost nothing: twice what an honest peer's burst makes.
 const EXCUSED: Duration = Duration::from_secs(8);
 /// What each second of arrears beyond costs a peer in gossip's score, and the most that it costs. The peer falls out of
-/// gossip's meshes, yet is heard and told: others behind it may be innocent.
+/// gossip's meshes until it has paused, so that it brings nothing of others meanwhile, yet what it says itself is heard.
 const COST: f64 = 10.0;
 const COST_MAX: f64 = 40.0;
 /// Peers whose pace is kept, those included that are gone and come back; strangers that further ones bring are not heard.
