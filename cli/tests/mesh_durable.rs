@@ -203,7 +203,7 @@ fn a_call_goes_on_through_another_node_each_time_its_own_dies() {
     let said = end(call);
     assert_eq!(said.stderr.matches("going on through").count(), 2, "{}", said.stderr);
     assert_eq!(said.ok(), "done");
-    assert_eq!(nodes[2].metric("calls"), 0);
+    nodes[2].wait_for("calls", |calls| calls == 0);
 }
 
 #[test]

@@ -111,6 +111,14 @@ impl Driver {
         Arc::new(LocalShelf::new(self.0.content.clone(), self.0.routes.announcements.clone()))
     }
 
+    /// Waits until all that was put is on the disk: results are gathered before they are written.
+    pub async fn flush(&self) {
+        let store = self.0.content.store().clone();
+        if let Err(why) = blocking(move || store.flush().map_err(|e| of_store(&e))).await {
+            tracing::error!(%why, "what was put last is not on the disk");
+        }
+    }
+
     /// Runs until the queues close.
     pub fn run(
         self,

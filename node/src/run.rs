@@ -60,6 +60,7 @@ pub struct Running {
     listens: bool,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     ended: JoinHandle<()>,
+    library: content::Driver,
 }
 
 impl Running {
@@ -76,12 +77,13 @@ impl Running {
         self.client.clone()
     }
 
-    /// Ends the node and waits for the loop.
+    /// Ends the node, and waits for the loop and for the disk.
     pub async fn stop(mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
         let _ = self.ended.await;
+        self.library.flush().await;
     }
 }
 
@@ -124,7 +126,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let signing = signer::run(keys.clone(), signer_rx, done.clone());
     promises.run(promises_rx, done.clone());
     telemetry.run(telemetry_rx, done.clone());
-    library.run(content_rx, content_requests, work.clone(), done.clone());
+    library.clone().run(content_rx, content_requests, work.clone(), done.clone());
     let ports = ApiPorts {
         content: content_port,
         engine: engine_port,
@@ -154,7 +156,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let turns = Loop { _lock: lock, node, recorder, drivers, view, counters, begin, out, published, stale: true };
     let sources = Sources { work: work_rx, peers, done: done_rx };
     let ended = tokio::spawn(turns.run(promised, sources, stopped, signing));
-    Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended })
+    Ok(Running { api, view: view_rx, client, listens: !config.listen.is_empty(), stop: Some(stop), ended, library })
 }
 
 /// The core, and what writes down what it is told, if that is wanted.

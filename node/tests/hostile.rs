@@ -4,19 +4,20 @@ use bytes::Bytes;
 use futures::StreamExt;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, noise, tcp, yamux};
-use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 use timerose_content::exchange::wire::{Bitswap, MAX_MESSAGE, Message as Exchanged, PROTOCOL};
 use timerose_content::frames::{self, Codec, Config as Frames, Event};
 use timerose_content::{Block, RAW, cid_v1};
-use timerose_core::capability::{Role, Session};
+use timerose_core::capability::Session;
 use timerose_core::id::{NodeId, Now};
 use timerose_core::message::{Frame, Message};
 use timerose_core::record::seal;
-use timerose_core::resources::Resources;
-use timerose_node::{Config, Faults, Running, start};
+
+mod common;
+
+use common::node;
 
 /// What the node logs, for all tests of this file: a hostile peer's name is looked for in it.
 #[derive(Clone, Default)]
@@ -55,28 +56,6 @@ impl Log {
         }
         panic!("no line names {peer} for {why:?}:\n{}", String::from_utf8_lossy(&self.0.lock().expect("the log")));
     }
-}
-
-async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
-    let config = Config {
-        dir: dir.path().to_path_buf(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        api: ([127, 0, 0, 1], 0).into(),
-        join: Vec::new(),
-        roles: [Role::Executor].into(),
-        region: "test".into(),
-        trust: BTreeSet::new(),
-        offers: Resources { slots: 1, memory: 1 << 30 },
-        record: None,
-        telemetry: Default::default(),
-        reach: Default::default(),
-        limits: Default::default(),
-        faults: Faults::default(),
-    };
-    let mut running = start(config).await.expect("started");
-    let addr = running.addrs().await[0].parse().expect("a multiaddr");
-    let id = timerose_node::Keys::open(dir.path()).expect("there").id();
-    (running, id, addr)
 }
 
 /// Sends the frames that it is given, whatever they are.

@@ -5,15 +5,16 @@
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{self, Event, Message, ProtocolSupport};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, noise, tcp, yamux};
-use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use timerose_core::capability::Role;
-use timerose_core::resources::Resources;
-use timerose_node::{Config, Faults, Running, start};
+
+mod common;
+
+use common::node;
 
 const KAD: StreamProtocol = StreamProtocol::new("/ipfs/lan/kad/1.0.0");
 /// Mutations of each message of the corpus under each seed.
@@ -137,26 +138,9 @@ fn rogue() -> Swarm<Rogue> {
     swarm
 }
 
-async fn node(dir: &tempfile::TempDir) -> (Running, PeerId, Multiaddr) {
-    let config = Config {
-        dir: dir.path().to_path_buf(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        api: ([127, 0, 0, 1], 0).into(),
-        join: Vec::new(),
-        roles: [Role::Executor].into(),
-        region: "test".into(),
-        trust: BTreeSet::new(),
-        offers: Resources { slots: 1, memory: 1 << 30 },
-        record: None,
-        telemetry: Default::default(),
-        reach: Default::default(),
-        limits: Default::default(),
-        faults: Faults::default(),
-    };
-    let mut running = start(config).await.expect("started");
-    let addr: Multiaddr = running.addrs().await[0].parse().expect("a multiaddr");
-    let Some(libp2p::multiaddr::Protocol::P2p(id)) = addr.iter().last() else { panic!("{addr} names nobody") };
-    (running, id, addr)
+fn peer_of(addr: &Multiaddr) -> PeerId {
+    let Some(Protocol::P2p(id)) = addr.iter().last() else { panic!("{addr} names nobody") };
+    id
 }
 
 /// Sends a request and gives the answer, of which a refusal is one.
@@ -179,7 +163,8 @@ async fn ask(rogue: &mut Swarm<Rogue>, to: PeerId, frame: Vec<u8>) -> Option<Vec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_survives_whatever_it_is_asked_and_answers_what_is_right() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (running, id, addr) = node(&dir).await;
+    let (running, _, addr) = node(&dir).await;
+    let id = peer_of(&addr);
     let mut rogue = rogue();
     rogue.dial(addr.clone()).expect("dialled");
     while !matches!(rogue.select_next_some().await, SwarmEvent::ConnectionEstablished { .. }) {}
@@ -223,7 +208,8 @@ async fn providers(api: std::net::SocketAddr, cid: &cid::Cid) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_survives_whatever_it_is_answered_and_believes_none_of_it() {
     let dir = tempfile::tempdir().expect("a folder");
-    let (running, id, addr) = node(&dir).await;
+    let (running, _, addr) = node(&dir).await;
+    let id = peer_of(&addr);
     let mut rogue = rogue();
     rogue.dial(addr).expect("dialled");
     let corpus = corpus();
