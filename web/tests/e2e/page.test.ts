@@ -210,13 +210,24 @@ test('errors say what happened and what to do', () =>
     await alert.getByText('NotFound').waitFor();
   }));
 
+/** When the page was first painted, in milliseconds; waits until it is, which may be after its elements are there. */
+function firstPaint(): Promise<number> {
+  return new Promise((painted) => {
+    const observer = new PerformanceObserver((seen) => {
+      const first = seen.getEntriesByName('first-contentful-paint')[0];
+      if (first) painted(first.startTime);
+    });
+    observer.observe({ type: 'paint', buffered: true });
+  });
+}
+
 test('the first view is painted soon', async () => {
   const { page, end } = await visit();
   const paints: number[] = [];
   for (let i = 0; i < 5; i += 1) {
     await page.reload();
     await page.getByRole('heading', { level: 1 }).waitFor();
-    paints.push(await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Number.NaN));
+    paints.push(await page.evaluate(firstPaint));
   }
   // A figure for whoever reads the log. It is not held to a limit here: this machine may be busy.
   console.info(`first contentful paint, ms: ${paints.map((ms) => ms.toFixed(0)).join(', ')}`);
