@@ -110,9 +110,14 @@ fn detached_work_is_taken_back_and_what_is_not_known_is_said() {
 /// Three nodes that trust each other; the first neither runs work nor keeps blocks. And a folder whose commands may go
 /// through any of them.
 fn three(world: &World) -> ([Node; 3], PathBuf) {
+    three_with(world, &["--roles", "scheduler"])
+}
+
+/// The same, the first with these arguments.
+fn three_with(world: &World, args: &[&str]) -> ([Node; 3], PathBuf) {
     let dids = ["a", "b", "c"].map(|name| world.did(name));
     let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
-    let first = world.node("a", &[&trust[..], &["--roles", "scheduler"]].concat());
+    let first = world.node("a", &[&trust[..], args].concat());
     let addr = first.addr();
     let joined = [&trust[..], &["--join", &addr]].concat();
     let nodes = [first, world.node("b", &joined), world.node("c", &joined)];
@@ -269,16 +274,7 @@ fn an_executor_remembers_across_its_death_what_it_began() {
 #[test]
 fn of_a_spread_folder_and_of_all_below_it_as_many_stores_have_a_copy_as_were_asked_for() {
     let world = World::new();
-    let names = ["a", "b", "c"];
-    let dids = names.map(|name| world.did(name));
-    let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
-    let first = world.node("a", &trust);
-    let addr = first.addr();
-    let joined = [trust.as_slice(), &["--join", &addr]].concat();
-    let nodes = [first, world.node("b", &joined), world.node("c", &joined)];
-    for node in &nodes {
-        node.wait_for("members_connected", |members| members == 3);
-    }
+    let (nodes, _) = three_with(&world, &[]);
     // All folders of an import go together: several imports, so that the one who adds wins some of them.
     for set in 0..8 {
         for n in 0..4 {

@@ -46,6 +46,30 @@ fn a_key_that_a_trusted_node_lets_ask_is_served_on_its_topic_until_its_delegatio
 }
 
 #[test]
+fn who_is_no_member_is_written_to_for_a_minute() {
+    check(
+        "0 letter n9 1>0 1 - claim 9 1000 one 'x
+        59000 tick
+        61000 tick
+        66000 tick",
+        expect![[r#"
+            0 letter n9 1>0 1 - claim 9 1000 one 'x
+                replies/n9 life 1 #1 nack 9 Denied, has [1]
+            59000 tick
+                dial ? /join
+                replies/n9 life 1 #1 nack 9 Denied
+                (next tick at 59500)
+            61000 tick
+                dial ? /join
+                (next tick at 62000)
+            66000 tick
+                dial ? /join
+                (next tick at 68000)
+        "#]],
+    );
+}
+
+#[test]
 fn the_nodes_own_word_is_as_good() {
     check(
         "0 lent n1>n9 100 n9 1>0 1 - claim 9 1000 one 'x",

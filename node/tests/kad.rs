@@ -206,7 +206,7 @@ async fn providers(api: std::net::SocketAddr, cid: &cid::Cid) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_survives_whatever_it_is_answered_and_believes_none_of_it() {
+async fn a_node_survives_whatever_it_is_answered() {
     let dir = tempfile::tempdir().expect("a folder");
     let (running, _, addr) = node(&dir).await;
     let id = peer_of(&addr);
@@ -239,8 +239,6 @@ async fn a_node_survives_whatever_it_is_answered_and_believes_none_of_it() {
         assert!(answer.starts_with("HTTP/1.1 200"), "look-up {asked}: {answer}");
         assert!(asked < 100 * LOOK_UPS, "the node asks nobody");
     }
-    let here = providers(running.api, &timerose_content::cid_v1(timerose_content::RAW, b"another")).await;
-    assert!(here.contains("\"here\":false"), "{here}");
     answering.abort();
     running.stop().await;
 }

@@ -9,7 +9,6 @@ use timerose_core::record;
 use timerose_core::task::{Arg, INLINE_MAX};
 use wasmtime::{Instance, InstancePre, Store};
 
-use super::fan::lengths;
 use super::meter::{self, Meter, Metered, Stop};
 use super::modules::Loaded;
 use super::wasi::{Command, Source};
@@ -29,17 +28,17 @@ pub(super) fn run(
     cancel: &Cancel,
 ) -> Result<Exit, Failure> {
     let function = &*work.function;
-    let stdin = match work.args.first() {
-        _ if entry.joined => Source::Inline(joined(work, &**host)?),
-        Some(Arg::Link(cid)) => Source::Content { cid: *cid, size: host.size(cid)? },
-        Some(Arg::Inline(bytes)) => Source::Inline(bytes.clone()),
-        None => Source::Inline(Vec::new()),
+    let (stdin, behind) = if entry.joined {
+        let parts: Result<_, _> = work.args.iter().map(|arg| source(arg, &**host)).collect();
+        (Source::Joined(parts?), work.args.len())
+    } else {
+        let first = work.args.first().map(|arg| source(arg, &**host)).transpose()?;
+        (first.unwrap_or(Source::Inline(Vec::new())), 1)
     };
     let name = if function.about.name.is_empty() || function.about.name.contains('\0') { NAME } else { &function.about.name };
     let mut argv = vec![name.to_string()];
     argv.extend(function.args.iter().chain(&entry.args).cloned());
     let own = argv.len();
-    let behind = if entry.joined { usize::MAX } else { 1 };
     for (index, arg) in work.args.iter().enumerate().skip(behind) {
         argv.push(argument(index, arg, &**host)?);
     }
@@ -114,22 +113,12 @@ fn place_arguments(instance: &Instance, store: &mut Store<Command>) -> wasmtime:
     Ok((args.len() as u32, argv))
 }
 
-/// All arguments one after another, each with a line end behind it.
-fn joined(work: &Work, host: &dyn Host) -> Result<Vec<u8>, Failure> {
-    let lengths = lengths(&work.args, &work.function.limits, host)?;
-    let mut bytes = Vec::with_capacity(lengths.iter().map(|length| *length as usize + 1).sum());
-    for (arg, length) in work.args.iter().zip(lengths) {
-        match arg {
-            Arg::Inline(given) => bytes.extend_from_slice(given),
-            Arg::Link(cid) => {
-                let from = bytes.len();
-                bytes.resize(from + length as usize, 0);
-                read_exact(host, cid, 0, &mut bytes[from..])?;
-            }
-        }
-        bytes.push(b'\n');
-    }
-    Ok(bytes)
+/// An argument as bytes that are read as they are wanted.
+fn source(arg: &Arg, host: &dyn Host) -> Result<Source, Failure> {
+    Ok(match arg {
+        Arg::Link(cid) => Source::Content { cid: *cid, size: host.size(cid)? },
+        Arg::Inline(bytes) => Source::Inline(bytes.clone()),
+    })
 }
 
 /// An argument as text: given inline, or as a small file.

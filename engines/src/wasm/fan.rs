@@ -30,7 +30,7 @@ pub(super) fn run(
 }
 
 /// The lengths of the arguments, in bytes; together at most half of the memory, the other half being the guest's own.
-pub(super) fn lengths(args: &[Arg], limits: &Limits, host: &dyn Host) -> Result<Vec<u32>, Failure> {
+fn lengths(args: &[Arg], limits: &Limits, host: &dyn Host) -> Result<Vec<u32>, Failure> {
     let at = limits.memory / 2;
     let mut total = 0_u64;
     let mut lengths = Vec::with_capacity(args.len());

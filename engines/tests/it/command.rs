@@ -1,7 +1,7 @@
 //! Runs of `wasm-command` programs: streams, arguments, time, randomness, the end.
 
 use timerose_core::failure::Failure;
-use timerose_core::function::{Function, WASM_COMMAND};
+use timerose_core::function::{Entry, Function, WASM_COMMAND};
 use timerose_core::id::{RAW, cid_of};
 use timerose_core::record;
 use timerose_core::task::{Arg, INLINE_MAX};
@@ -68,6 +68,23 @@ fn standard_input_becomes_standard_output() {
 }
 
 #[test]
+fn all_arguments_are_standard_input_where_the_entry_says_so() {
+    let mut setup = Setup::new();
+    let code = setup.wat(&program(CAT));
+    let joined = Entry { export: "_start".into(), joined: true, ..variadic("all") };
+    let function = function(WASM_COMMAND, code, vec![variadic("_start"), joined]);
+    // Longer than what is read ahead, so that a part is read on its own and together with what is around it.
+    let text: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+    let link = Arg::Link(setup.content.file(text.clone()));
+    let args = vec![inline("first"), inline(""), link, inline(b"\xff\0")];
+    let exit = setup.run(&work(function.clone(), "all", args)).expect("a copy");
+    assert!(exit.output == [b"first\n\n", &text[..], b"\n\xff\0\n"].concat());
+    assert_eq!(exit.input, 200_000 + 11);
+    assert_eq!(setup.output(&work(function.clone(), "all", vec![])), b"");
+    assert_eq!(setup.output(&work(function, "_start", vec![inline("first")])), b"first");
+}
+
+#[test]
 fn standard_input_is_a_file_that_can_be_read_again() {
     let mut setup = Setup::new();
     let rewind = "(if (call $fd_seek (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 8)) (then unreachable))";
@@ -88,7 +105,8 @@ fn arguments_and_environment_arrive_in_order() {
     let mut function = command(code);
     function.env.insert("B".into(), "2".into());
     function.env.insert("A".into(), "1".into());
-    function.args = vec!["own".into(), "own 2".into()];
+    function.args = vec!["own".into()];
+    function.entries[0].args = vec!["own 2".into()];
     let file = Arg::Link(setup.content.file("from a file"));
     let args = vec![inline(""), inline("first"), file.clone()];
     let output = |function: &Function| {

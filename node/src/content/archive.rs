@@ -4,6 +4,8 @@ use bytes::{Bytes, BytesMut};
 use cid::Cid;
 use std::io::Read;
 use timerose_content::car::{CarError, CarReader, CarWriter, Out, version_2};
+use timerose_content::exchange::MAX_FETCH_BLOCKS;
+use timerose_content::unixfs::Problem;
 use timerose_content::{Content, ContentError, EntryKind, FileReader, Pin, unixfs};
 use timerose_core::failure::Failure;
 
@@ -75,7 +77,7 @@ fn write(root: &Cid, to: &Terminus, how: CarHow, get: &mut Get<'_>, out: &mut Ou
     }
     match (how.scope, to.kind) {
         (Scope::All, _) | (Scope::Entity(None), Some(EntryKind::File)) => writer.below(&to.cid, get, out)?,
-        (Scope::Entity(Some(span)), Some(EntryKind::File)) => part(&mut writer, &to.cid, span, get, out)?,
+        (Scope::Entity(Some(span)), Some(EntryKind::File)) => part(&mut writer, &to.cid, span, MAX_FETCH_BLOCKS, get, out)?,
         (Scope::Entity(_), Some(EntryKind::Directory)) => {
             for cid in unixfs::folder_blocks(&to.cid, get)? {
                 writer.block(&cid, get, out)?;
@@ -88,16 +90,20 @@ fn write(root: &Cid, to: &Terminus, how: CarHow, get: &mut Get<'_>, out: &mut Ou
     Ok(writer)
 }
 
-/// Writes the blocks that a part of a file is read from: the root in any case, which tells how large the file is.
-fn part(writer: &mut CarWriter, file: &Cid, span: Span, get: &mut Get<'_>, out: &mut Out<'_, Failure>) -> Sent<()> {
+/// Writes the blocks that a part of a file is read from, at most so many times one: a few blocks can make a file without end. The root
+/// comes in any case, as it tells how large the file is.
+fn part(writer: &mut CarWriter, file: &Cid, span: Span, most: usize, get: &mut Get<'_>, out: &mut Out<'_, Failure>) -> Sent<()> {
     let mut block = |cid: &Cid| writer.block(cid, get, out).map_err(of_unixfs);
     let mut reader = FileReader::open(file, &mut block)?;
     let (mut offset, end) = span.within(reader.size()).unwrap_or_default();
-    while offset < end {
+    for _ in 0..most {
+        if offset >= end {
+            return Ok(());
+        }
         // Up to the end of the leaf that holds it.
         offset += reader.chunk(offset, &mut block)?.len() as u64;
     }
-    Ok(())
+    if offset < end { Err(Problem::TooMany { what: "blocks in an archive", limit: most as u64 }.into()) } else { Ok(()) }
 }
 
 /// Keeps what a CAR holds. Blocks.
@@ -128,4 +134,32 @@ pub(super) fn import_car(content: &Content, source: Box<dyn Read + Send>, pin: b
 
 fn of_car(error: CarError) -> Failure {
     Failure::BadArgument { index: 0, wanted: "a CAR of sha2-256 blocks".into(), got: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+    use timerose_content::{FileImporter, Meta, Shape};
+
+    #[test]
+    fn a_file_that_is_one_block_over_and_over_is_not_walked_without_end() {
+        let mut blocks = HashMap::new();
+        let mut importer = FileImporter::new(Shape { chunk_bytes: 1, ..Shape::default() }, Meta::default());
+        let mut keep = |block: timerose_content::Block| {
+            blocks.insert(*block.cid(), block.data().clone());
+            Ok::<_, Failure>(())
+        };
+        importer.push(&[0; 500], &mut keep).expect("kept");
+        let file = importer.finish(&mut keep).expect("kept").cid;
+        let get = &mut |cid: &Cid| blocks.get(cid).cloned().ok_or(Failure::not_found(*cid, 0));
+        let mut written = |span, most| {
+            let mut writer = CarWriter::begin::<Failure>(&[file], false, &mut |_| Ok(())).expect("begun");
+            part(&mut writer, &file, span, most, get, &mut |_| Ok(()))
+        };
+        let all = Span { first: 0, last: None };
+        assert!(written(all, 500).is_ok());
+        assert!(matches!(written(all, 499), Err(unixfs::Error::UnixFs(Problem::TooMany { .. }))));
+        assert!(written(Span { first: 490, last: None }, 10).is_ok());
+    }
 }

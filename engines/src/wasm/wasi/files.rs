@@ -38,6 +38,8 @@ pub(in crate::wasm) enum Source {
     },
     /// Carried along.
     Inline(Vec<u8>),
+    /// Others one after another, each with a line end behind it.
+    Joined(Vec<Source>),
 }
 
 impl Source {
@@ -46,8 +48,39 @@ impl Source {
         match self {
             Source::Content { size, .. } => *size,
             Source::Inline(bytes) => bytes.len() as u64,
+            Source::Joined(parts) => parts.iter().map(|part| part.size() + 1).sum(),
         }
     }
+
+    /// Reads from a place on, as much as there is room for, which must be there.
+    fn read(&self, host: &dyn Host, at: u64, to: &mut [u8]) -> Result<(), Failure> {
+        match self {
+            Source::Content { cid, .. } => read_exact(host, cid, at, to),
+            Source::Inline(bytes) => {
+                to.copy_from_slice(&bytes[at as usize..at as usize + to.len()]);
+                Ok(())
+            }
+            Source::Joined(parts) => read_joined(parts, host, at, to),
+        }
+    }
+}
+
+fn read_joined(parts: &[Source], host: &dyn Host, at: u64, to: &mut [u8]) -> Result<(), Failure> {
+    let (mut begin, mut done) = (0, 0);
+    for part in parts {
+        let (end, place) = (begin + part.size(), at + done as u64);
+        if place < end && done < to.len() {
+            let more = (end - place).min((to.len() - done) as u64) as usize;
+            part.read(host, place - begin, &mut to[done..done + more])?;
+            done += more;
+        }
+        if at + done as u64 == end && done < to.len() {
+            to[done] = b'\n';
+            done += 1;
+        }
+        begin = end + 1;
+    }
+    Ok(())
 }
 
 /// Where writes go.
@@ -369,14 +402,14 @@ impl OpenFile {
         let to = &mut to[..length];
         match &self.source {
             _ if to.is_empty() => {}
-            Source::Inline(bytes) => to.copy_from_slice(&bytes[at as usize..at as usize + length]),
-            Source::Content { cid, .. } if length >= AHEAD => meter.waiting(|| read_exact(host, cid, at, to))?,
-            Source::Content { cid, .. } => {
+            Source::Inline(_) => self.source.read(host, at, to)?,
+            source if length >= AHEAD => meter.waiting(|| source.read(host, at, to))?,
+            source => {
                 let is_ahead = at >= self.ahead_at && at + length as u64 <= self.ahead_at + self.ahead.len() as u64;
                 if !is_ahead {
                     self.ahead.resize(left.min(AHEAD as u64) as usize, 0);
                     self.ahead_at = at;
-                    meter.waiting(|| read_exact(host, cid, at, &mut self.ahead))?;
+                    meter.waiting(|| source.read(host, at, &mut self.ahead))?;
                 }
                 let start = (at - self.ahead_at) as usize;
                 to.copy_from_slice(&self.ahead[start..start + length]);
