@@ -247,7 +247,7 @@ impl Drive {
                 // Whoever asked may be gone.
                 Some(answer) = asks.recv() => drop(answer.send(self.traffic.stat(&self.swarm.behaviour().gossip))),
                 () = self.routing.due(self.somebody) => self.routing.announce(&mut self.swarm.behaviour_mut().kad),
-                _ = again.tick(), if !self.relays.is_empty() => self.relay_again(),
+                _ = again.tick(), if !self.relays.is_empty() => self.relay_again(|_| true),
                 _ = forgive.tick(), if self.topics.owes() => self.topics.forgive(&mut self.swarm.behaviour_mut().gossip),
                 _ = tidy.tick() => {
                     self.topics.tidy(&mut self.swarm.behaviour_mut().gossip);
@@ -354,6 +354,8 @@ impl Drive {
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                 self.topics.up(peer_id);
                 self.routing.dialled(&self.swarm, &peer_id);
+                // A listener ends unasked if it comes while its relay is being dialled for another reason.
+                self.relay_again(|relay| relay.iter().any(|part| part == Protocol::P2p(peer_id)));
                 return None;
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
@@ -375,9 +377,9 @@ impl Drive {
         Some(Input::Listening { addrs: self.addrs.iter().map(full).collect() })
     }
 
-    /// Asks relays once more to be reached through them.
-    fn relay_again(&mut self) {
-        for (relay, listener) in self.relays.iter_mut().filter(|(_, listener)| listener.is_none()) {
+    /// Asks those relays once more that this node is not reached through.
+    fn relay_again(&mut self, which: impl Fn(&Multiaddr) -> bool) {
+        for (relay, listener) in self.relays.iter_mut().filter(|(relay, listener)| listener.is_none() && which(relay)) {
             *listener = self.swarm.listen_on(relay.clone()).ok();
         }
     }
