@@ -15,6 +15,7 @@ use crate::commands::serve;
 use crate::error::CliError;
 use crate::output::say;
 use crate::paths::api_addrs;
+use crate::text::url_part;
 
 /// How long a running node may take to say that it is there.
 const HELLO_WAIT: Duration = Duration::from_secs(2);
@@ -209,7 +210,7 @@ impl Client {
             };
             let Some(next) = self.next(&base) else { return Err(error) };
             if let Repeat::Unless(function) = repeat {
-                let abi = self.get_at(&next, &format!("/v1/abi/{function}")).map_err(Trouble::into_error)?;
+                let abi = self.get_at(&next, &format!("/v1/abi/{}", url_part(function))).map_err(Trouble::into_error)?;
                 if abi["determinism"] == "effects" {
                     return Err(CliError::may_have_run(format!("the node at {base} went away")));
                 }

@@ -40,7 +40,7 @@ pub fn run(args: Args) -> Result<(), CliError> {
     };
     let home = home(args.home)?;
     match command {
-        Command::Up(up) => return serve::up(&home, &up, args.log_format),
+        Command::Up(up) => return serve::up(&home, &up, args.log_format, args.verbose),
         Command::Node(node) => return serve::node(&home, node),
         Command::Doctor(show) => return doctor::doctor(&home, show.output),
         _ => {}

@@ -1,4 +1,6 @@
-//! Text for people: columns, sizes, and what others wrote made safe for a terminal.
+//! Text for people: columns, sizes, and what others wrote made safe for a terminal or a URL.
+
+use serde_json::Value;
 
 /// Lines up columns. The first row is the heading.
 pub fn columns(rows: &[Vec<String>]) -> String {
@@ -24,26 +26,48 @@ pub fn bytes(count: u64) -> String {
     if unit == 0 { format!("{count} B") } else { format!("{whole:.1} {}", UNITS[unit]) }
 }
 
-/// Takes what a peer wrote and makes it safe for a terminal: no control characters.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+/// A text of an answer, as [`plain`]; nothing where there is none.
+pub fn text(value: &Value) -> String {
+    value.as_str().map(plain).unwrap_or_default()
 }
 
-/// Takes a text of several lines that somebody else wrote and makes it safe for a terminal: what would drive it, or turn the
-/// order of characters around, is shown as its code.
+/// A number of an answer, or a dash where there is none.
+pub fn number(value: &Value) -> String {
+    value.as_u64().map_or_else(|| "-".into(), |number| number.to_string())
+}
+
+/// Takes what a peer wrote and makes it safe for a terminal: one line, and nothing that drives it.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if drives(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// Takes a text of several lines that somebody else wrote and makes it safe for a terminal: what would drive it is shown as its code.
 pub fn escaped(text: &str) -> String {
-    let drives = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        match drives(c) {
+        match drives(c) && c != '\n' && c != '\t' {
             true => safe.extend(c.escape_unicode()),
             false => safe.push(c),
         }
     }
     safe
+}
+
+/// Whether a character would do something to a terminal other than to stand there, or turns the order of others around.
+fn drives(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A text as it stands in one part of a URL (RFC 3986, unreserved characters as they are).
+pub fn url_part(text: &str) -> String {
+    let mut part = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => part.push(char::from(byte)),
+            _ => part.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    part
 }
 
 #[cfg(test)]
@@ -68,6 +92,11 @@ mod tests {
 
     #[test]
     fn a_hostile_name_does_not_drive_the_terminal() {
-        assert_eq!(plain("a\u{1b}[2Jb\n"), "a\u{fffd}[2Jb\u{fffd}");
+        assert_eq!(plain("a\u{1b}[2Jb\n\u{202e}c"), "a\u{fffd}[2Jb\u{fffd}\u{fffd}c");
+    }
+
+    #[test]
+    fn what_is_no_id_stays_one_part_of_a_url() {
+        assert_eq!(url_part("../a b?c=ü~"), "..%2Fa%20b%3Fc%3D%C3%BC~");
     }
 }

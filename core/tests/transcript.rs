@@ -302,7 +302,7 @@ fn a_claim_without_an_answer_is_taken_back_after_a_second() {
                 dial ? /join
                 n2 <- cancel 2
                 n3 <- claim 3 one('x) within 3999 ms, hints n1
-                (next tick at 2001)
+                (next tick at 3001)
             1100 from n2 grant 2
             1200 from n3 outcome 3 result
                 n3 <- settled 3
@@ -348,7 +348,7 @@ fn a_lease_is_renewed_and_a_silent_one_is_given_up() {
             20003 tick
                 n2 <- cancel 2
                 n3 <- claim 3 one('x) within 39997 ms, hints n1
-                (next tick at 21003)
+                (next tick at 22003)
             20004 from n3 grant 3
             25004 tick
                 n3 <- renew 3

@@ -525,7 +525,7 @@ fn an_executor_that_does_not_answer_is_not_asked_by_every_call_in_turn() {
                 dial n3 /n3
                 n2 <- claim 5 one('x) within 56500 ms, hints n1
                 n2 <- claim 6 one('y) within 56500 ms, hints n1
-                (next tick at 4500)
+                (next tick at 5500)
         "#]],
     );
 }

@@ -214,8 +214,12 @@ impl Between {
         let executor = node(dirs[1].path(), &known, &[Role::Executor], ids).await;
         let between = Between { eve, client, executor, function, ids, topics, _dirs: dirs };
         // Until its advert has come there is no executor.
-        while !between.call("is anybody there").await.starts_with("HTTP/1.1 200") {}
-        between
+        for _ in 0..60 {
+            if between.call("is anybody there").await.starts_with("HTTP/1.1 200") {
+                return between;
+            }
+        }
+        panic!("no executor was heard of");
     }
 
     async fn call(&self, text: &str) -> String {
@@ -268,7 +272,7 @@ async fn an_envelope_that_is_played_again_altered_or_signed_anew_is_refused() {
     let taken = eve.heard_on(tasks).into_iter().next().expect("a claim");
     let claim = Envelope::peek(&taken).expect("an envelope");
     // The same bytes under another publisher's name: gossip takes them for new, the node does not.
-    let (gossip, opened) = (metric(api, "gossip_refused_total").await, metric(api, "envelopes_received_total").await);
+    let gossip = metric(api, "gossip_refused_total").await;
     eve.say(tasks, taken.clone()).await;
     reaches(api, "gossip_refused_total", gossip + 1).await;
     let refused = metric(api, "envelopes_refused_total").await;
@@ -282,8 +286,6 @@ async fn an_envelope_that_is_played_again_altered_or_signed_anew_is_refused() {
     }
     assert_eq!(metric(api, "envelopes_refused_total").await, refused + 3);
     assert_eq!(metric(api, "runs_total").await, ran, "something of it ran");
-    // An acknowledgement of the true letters may still have come in the meantime.
-    assert!(metric(api, "envelopes_received_total").await <= opened + 1);
     assert!(between.call("and the next call is heard").await.starts_with("HTTP/1.1 200"));
     between.stop().await;
 }

@@ -1,6 +1,6 @@
 //! The arguments of `timerose dag`.
 
-use super::Show;
+use super::{Format, Show};
 use clap::Subcommand;
 use std::path::PathBuf;
 
@@ -25,6 +25,9 @@ pub struct DagExport {
     /// The format's version. 2 has an index of its blocks, and takes longer, as its length stands at its beginning.
     #[arg(long, default_value_t = 1, value_name = "1|2", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub car_version: u8,
+    /// How the result is shown, where the CAR itself does not go to stdout.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
 }
 
 /// `timerose dag import`

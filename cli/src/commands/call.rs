@@ -10,16 +10,11 @@ use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::{say, show};
 use crate::progress;
-use crate::text::{bytes, columns, plain};
-
-/// Text out of an answer, safe to show.
-pub fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
+use crate::text::{bytes, columns, plain, text, url_part};
 
 /// `timerose abi`
 pub fn abi(client: &Client, args: &Abi) -> Result<(), CliError> {
-    let function = client.get(&format!("/v1/abi/{}", args.function))?;
+    let function = client.get(&format!("/v1/abi/{}", url_part(&args.function)))?;
     show(args.show.output, &function, || show_abi(&function))
 }
 

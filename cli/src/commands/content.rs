@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{say, show};
 use crate::progress::transfer;
-use crate::text::{bytes, columns, plain};
+use crate::text::{bytes, columns, plain, url_part};
 
 /// `timerose add`
 pub fn add(client: &Client, args: &Add) -> Result<(), CliError> {
@@ -49,7 +49,7 @@ impl Upload {
     fn of(args: &Add) -> Upload {
         let shape = &args.shape;
         let mut query = vec![format!("pin={}", args.pin), format!("cid-version={}", shape.cid_version)];
-        query.push(format!("chunker={}", encode(&shape.chunker)));
+        query.push(format!("chunker={}", url_part(&shape.chunker)));
         if args.spread {
             query.push(format!("spread=true&copies={}", args.copies));
         }
@@ -85,7 +85,7 @@ pub fn upload(client: &Client, path: &Path, how: &Upload) -> Result<Value, CliEr
         bar.finish_and_clear();
         // What could not be read says more than the upload that broke off because of it.
         match archiving.join() {
-            Ok(Err(failed)) if failed.code != "Pipe" => Err(failed),
+            Ok(Err(failed)) if failed.code != CUT_SHORT => Err(failed),
             _ => sent,
         }
     } else {
@@ -155,9 +155,12 @@ fn pax(key: &str, value: &str) -> String {
     format!("{length}{rest}")
 }
 
+/// An error that is no user's: whoever reads the other end says more.
+const CUT_SHORT: &str = "";
+
 /// The other end has gone: whoever reads says why.
 fn closed(error: std::io::Error) -> CliError {
-    CliError { code: "Pipe".into(), ..CliError::io("the upload", error) }
+    CliError { code: CUT_SHORT.into(), ..CliError::io("the upload", error) }
 }
 
 fn append<W: Write>(builder: &mut tar::Builder<W>, folder: &Path, below: &Path, keep: Keep) -> Result<(), CliError> {
@@ -199,30 +202,23 @@ fn append<W: Write>(builder: &mut tar::Builder<W>, folder: &Path, below: &Path, 
 /// Splits `CID/path`.
 pub(super) fn split(of: &str) -> String {
     let of = of.strip_prefix("/ipfs/").unwrap_or(of).trim_end_matches('/');
-    of.split('/').map(encode).collect::<Vec<_>>().join("/")
-}
-
-/// A name as it stands in a URL's path (RFC 3986, unreserved characters as they are).
-fn encode(name: &str) -> String {
-    let mut encoded = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(byte as char),
-            _ => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
+    of.split('/').map(url_part).collect::<Vec<_>>().join("/")
 }
 
 /// `timerose cat`
 pub fn cat(client: &Client, of: &str) -> Result<(), CliError> {
     let mut reader = client.read(&format!("/v1/cat/{}", split(of)))?;
     let mut stdout = std::io::stdout().lock();
-    copy(&mut reader, &mut stdout)?;
+    copy(&mut reader, &mut stdout, CliError::stdout)?;
     stdout.flush().map_err(|e| CliError::stdout(&e))
 }
 
-pub(super) fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<u64, CliError> {
+/// Gives how many bytes there were; `failed` says what could not be written.
+pub(super) fn copy(
+    reader: &mut impl Read,
+    writer: &mut impl Write,
+    failed: impl Fn(&std::io::Error) -> CliError,
+) -> Result<u64, CliError> {
     let mut buffer = vec![0; 256 * 1024];
     let mut sum = 0;
     loop {
@@ -231,7 +227,7 @@ pub(super) fn copy(reader: &mut impl Read, writer: &mut impl Write) -> Result<u6
         if count == 0 {
             return Ok(sum);
         }
-        writer.write_all(&buffer[..count]).map_err(|e| CliError::stdout(&e))?;
+        writer.write_all(&buffer[..count]).map_err(|e| failed(&e))?;
         sum += count as u64;
     }
 }

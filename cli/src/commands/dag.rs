@@ -10,9 +10,9 @@ use super::content::copy;
 use crate::args::{Dag, DagExport, DagImport};
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{say, show};
+use crate::output::show;
 use crate::progress::{stream, transfer};
-use crate::text::{bytes, columns};
+use crate::text::{bytes, columns, url_part};
 
 /// `timerose dag`
 pub fn dag(client: &Client, command: &Dag) -> Result<(), CliError> {
@@ -23,19 +23,20 @@ pub fn dag(client: &Client, command: &Dag) -> Result<(), CliError> {
 }
 
 fn export(client: &Client, args: &DagExport) -> Result<(), CliError> {
-    let reader = client.read(&format!("/v1/dag/export/{}?car-version={}", args.cid, args.car_version))?;
+    let reader = client.read(&format!("/v1/dag/export/{}?car-version={}", url_part(&args.cid), args.car_version))?;
     let Some(to) = &args.to else {
         let (mut reader, mut stdout) = (reader, std::io::stdout().lock());
-        copy(&mut reader, &mut stdout)?;
+        copy(&mut reader, &mut stdout, CliError::stdout)?;
         return stdout.flush().map_err(|e| CliError::stdout(&e));
     };
-    let mut file = File::create_new(to).map_err(|e| CliError::io(to.display(), e))?;
+    let failed = |e: &std::io::Error| CliError::io(to.display(), e);
+    let mut file = File::create_new(to).map_err(|e| failed(&e))?;
     let bar = stream("exporting");
-    let written = copy(&mut bar.wrap_read(reader), &mut file);
+    let written = copy(&mut bar.wrap_read(reader), &mut file, failed);
     bar.finish_and_clear();
     let written = written.inspect_err(|_| drop(std::fs::remove_file(to)))?;
-    say(&format!("{} written", bytes(written)));
-    Ok(())
+    let exported = json!({"to": to, "bytes": written});
+    show(args.output, &exported, || format!("{} written to {}", bytes(written), to.display()))
 }
 
 fn import(client: &Client, args: &DagImport) -> Result<(), CliError> {

@@ -9,6 +9,7 @@ use crate::args::{Deploy, Format, Run};
 use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::{say, show};
+use crate::text::text;
 
 /// The languages of source text, by the ending of a file's name. Everything else is a wasm module.
 const LANGUAGES: [(&str, &str); 4] = [("py", "python"), ("js", "javascript"), ("mjs", "javascript"), ("wat", "wat")];
@@ -16,13 +17,13 @@ const LANGUAGES: [(&str, &str); 4] = [("py", "python"), ("js", "javascript"), ("
 /// `timerose deploy`
 pub fn deploy(client: &Client, args: &Deploy) -> Result<(), CliError> {
     let function = make(client, &args.file, args.manifest.as_deref())?;
-    show(args.show.output, &function, || call::text(&function["function"]))
+    show(args.show.output, &function, || text(&function["function"]))
 }
 
 /// `timerose run`
 pub fn run(client: &Client, args: &Run) -> Result<(), CliError> {
     let function = make(client, &args.file, args.manifest.as_deref())?;
-    let function = call::text(&function["function"]);
+    let function = text(&function["function"]);
     say(&format!("function {function}"));
     let how = if args.with.show.output == Format::Table { How::Bytes } else { How::Cid };
     call::make(client, &function, &args.with, how)

@@ -83,12 +83,12 @@ impl Got {
         let mut part = to.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        let failed = |e: std::io::Error| CliError::io(to.display(), e);
+        let failed = |e: &std::io::Error| CliError::io(to.display(), e);
         let mut reader = self.bar.wrap_read(client.read(&format!("/v1/cat/{of}"))?);
-        let written = File::create_new(&part).map_err(failed).and_then(|mut file| copy(&mut reader, &mut file));
+        let written = File::create_new(&part).map_err(|e| failed(&e)).and_then(|mut file| copy(&mut reader, &mut file, failed));
         match written {
             Ok(bytes) => {
-                std::fs::rename(&part, to).map_err(failed)?;
+                std::fs::rename(&part, to).map_err(|e| failed(&e))?;
                 self.bytes += bytes;
                 self.files += 1;
                 Ok(())

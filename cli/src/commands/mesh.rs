@@ -7,11 +7,7 @@ use crate::args::{Format, Members};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{line, redraw, show};
-use crate::text::{columns, plain};
-
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
+use crate::text::{columns, text};
 
 /// `timerose members`
 pub fn members(client: &Client, args: &Members) -> Result<(), CliError> {

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use super::call::text;
 use crate::args::{Format, Net};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::show;
-use crate::text::{bytes, columns};
+use crate::text::{bytes, columns, number, text};
 
 /// `timerose net`
 pub fn net(client: &Client, command: &Net) -> Result<(), CliError> {
@@ -18,10 +17,6 @@ pub fn net(client: &Client, command: &Net) -> Result<(), CliError> {
 fn stat(client: &Client, format: Format) -> Result<(), CliError> {
     let stat = client.get("/v1/net")?;
     show(format, &stat, || table(&stat))
-}
-
-fn number(value: &Value) -> String {
-    value.as_u64().map_or_else(|| "-".into(), |number| number.to_string())
 }
 
 fn size(value: &Value) -> String {

@@ -7,7 +7,7 @@ use crate::client::{Client, Repeat};
 use crate::error::CliError;
 use crate::output::show;
 use crate::progress;
-use crate::text::{bytes, columns, plain};
+use crate::text::{bytes, columns, text, url_part};
 
 /// `timerose pin`
 pub fn pin(client: &Client, command: &Pin) -> Result<(), CliError> {
@@ -17,7 +17,9 @@ pub fn pin(client: &Client, command: &Pin) -> Result<(), CliError> {
             let pin = |cid: &String| client.post("/v1/pins", &json!({"cid": cid, "mode": mode, "name": args.name}), Repeat::Safe);
             list(args.show.output, args.cids.iter().map(pin).collect())
         }
-        Pin::Rm(args) => list(args.show.output, args.cids.iter().map(|cid| client.delete(&format!("/v1/pins/{cid}"))).collect()),
+        Pin::Rm(args) => {
+            list(args.show.output, args.cids.iter().map(|cid| client.delete(&format!("/v1/pins/{}", url_part(cid)))).collect())
+        }
         Pin::Ls(args) => {
             let mut pins = Vec::new();
             let mut route = "/v1/pins".to_string();
@@ -28,10 +30,6 @@ pub fn pin(client: &Client, command: &Pin) -> Result<(), CliError> {
             list(args.show.output, Ok(pins))
         }
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
 }
 
 fn list(format: crate::args::Format, pins: Result<Vec<Value>, CliError>) -> Result<(), CliError> {

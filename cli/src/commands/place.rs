@@ -2,12 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::call::text;
 use crate::args::Where;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::show;
-use crate::text::{bytes, columns};
+use crate::text::{bytes, columns, text, url_part};
 
 /// `timerose where`
 pub fn place(client: &Client, args: &Where) -> Result<(), CliError> {
@@ -16,15 +15,9 @@ pub fn place(client: &Client, args: &Where) -> Result<(), CliError> {
         query.push(("entry", &args.entry));
     }
     query.extend(args.args.iter().map(|arg| ("arg", arg.as_str())));
-    let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+    let pairs: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", url_part(value))).collect();
     let answer = client.get(&format!("/v1/executors?{}", pairs.join("&")))?;
     show(args.show.output, &answer, || table(&answer))
-}
-
-/// A value as a query bears it.
-fn escaped(value: &str) -> String {
-    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(byte);
-    value.bytes().map(|byte| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 fn milliseconds(us: &Value) -> String {

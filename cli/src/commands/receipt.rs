@@ -11,21 +11,17 @@ use crate::args::{Lineage, Receipt, VerifyReceipt};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{say, show};
-use crate::text::{bytes, columns, plain};
+use crate::text::{bytes, columns, plain, text, url_part};
 
 /// Arguments of one result that are shown where not all are.
 const SHOWN: usize = 3;
 /// Steps from a result to its inputs that are shown; the API goes no further either.
 const DEPTH_MAX: usize = 32;
 
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
-
 /// `timerose receipt`
 pub fn receipt(client: &Client, args: &Receipt) -> Result<(), CliError> {
     let of = args.of.as_deref().unwrap_or_default();
-    let receipt = client.get(&format!("/v1/receipt/{of}"))?;
+    let receipt = client.get(&format!("/v1/receipt/{}", url_part(of)))?;
     if let Some(path) = &args.export {
         let mut proof = Vec::new();
         let name = receipt["receipt"].as_str().unwrap_or_default();
@@ -72,7 +68,7 @@ fn show_receipt(receipt: &Value) -> String {
 
 /// `timerose lineage`
 pub fn lineage(client: &Client, args: &Lineage) -> Result<(), CliError> {
-    let lineage = client.get(&format!("/v1/lineage/{}", args.of))?;
+    let lineage = client.get(&format!("/v1/lineage/{}", url_part(&args.of)))?;
     show(args.show.output, &lineage, || {
         let mut tree = Tree { made: made(&lineage), shown: BTreeSet::new(), most: if args.all { usize::MAX } else { SHOWN } };
         let mut lines = vec![summary(&lineage)];

@@ -6,7 +6,7 @@ use crate::args::{Format, Provide, Providers};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::show;
-use crate::text::{columns, plain};
+use crate::text::{columns, plain, url_part};
 
 /// `timerose provide`
 pub fn provide(client: &Client, command: &Provide) -> Result<(), CliError> {
@@ -29,7 +29,7 @@ fn stat(client: &Client, format: Format) -> Result<(), CliError> {
 
 /// `timerose providers`
 pub fn providers(client: &Client, args: &Providers) -> Result<(), CliError> {
-    let found = client.get(&format!("/v1/providers/{}", args.cid))?;
+    let found = client.get(&format!("/v1/providers/{}", url_part(&args.cid)))?;
     show(args.show.output, &found, || {
         let mut rows = vec![["PROVIDER", "STATE", "ADDRESSES"].map(String::from).to_vec()];
         if found["here"] == json!(true) {

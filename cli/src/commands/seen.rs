@@ -8,18 +8,14 @@ use crate::args::{Format, Logs, Trace};
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{line, show};
-use crate::text::{columns, escaped, plain};
+use crate::text::{columns, escaped, text, url_part};
 
 /// The characters of the bar that stands for a whole trace.
 const BAR: u64 = 40;
 
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
-
 /// `timerose trace`
 pub fn trace(client: &Client, args: &Trace) -> Result<(), CliError> {
-    let trace = client.get(&format!("/v1/traces/{}", plain(&args.id)))?;
+    let trace = client.get(&format!("/v1/traces/{}", url_part(&args.id)))?;
     show(args.show.output, &trace, || waterfall(&trace))
 }
 
@@ -81,7 +77,7 @@ fn nested<'a>(spans: &[&'a Value]) -> Vec<(usize, &'a Value)> {
 
 /// `timerose logs`
 pub fn logs(client: &Client, args: &Logs) -> Result<(), CliError> {
-    let path = format!("/v1/logs/{}", plain(&args.task));
+    let path = format!("/v1/logs/{}", url_part(&args.task));
     if !args.follow {
         let log = client.get(&path)?;
         return match args.show.output {

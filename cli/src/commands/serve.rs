@@ -166,10 +166,10 @@ async fn wait_for_the_end(until_stdin_closes: bool) -> Result<(), CliError> {
 }
 
 /// `timerose up`
-pub fn up(home: &Path, args: &Up, log: LogFormat) -> Result<(), CliError> {
+pub fn up(home: &Path, args: &Up, log: LogFormat, verbose: u8) -> Result<(), CliError> {
     runtime()?.block_on(async {
         let mut mesh = Mesh { home: home.to_path_buf(), children: Vec::new(), stdins: Vec::new(), announced: false };
-        let started = mesh.start(args, log).await;
+        let started = mesh.start(args, log, verbose).await;
         let ended = match started {
             Ok(()) => mesh.wait().await,
             Err(error) => Err(error),
@@ -190,7 +190,7 @@ struct Mesh {
 }
 
 impl Mesh {
-    async fn start(&mut self, args: &Up, log: LogFormat) -> Result<(), CliError> {
+    async fn start(&mut self, args: &Up, log: LogFormat, verbose: u8) -> Result<(), CliError> {
         let other = api_addrs(&self.home).into_iter().find(|addr| std::net::TcpStream::connect(addr).is_ok());
         if let Some(addr) = other {
             let message = format!("nodes of {} are running already, one at {addr}", self.home.display());
@@ -208,6 +208,7 @@ impl Mesh {
             command.arg("node").arg("--data").arg(dir).args(["--output", "json", "--until-stdin-closes", "--region", region]);
             command.args(["--slots", &slots.to_string()]);
             command.args((log == LogFormat::Json).then_some("--log-format=json"));
+            command.args((0..verbose).map(|_| "--verbose"));
             command.args(ids.iter().flat_map(|id| ["--trust".to_string(), id.to_string()]));
             command.args(join.iter().flat_map(|addr| ["--join", addr]));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);

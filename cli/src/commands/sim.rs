@@ -1,6 +1,7 @@
 //! `sim`: a scenario, played in virtual time. `replay`: a recording of a real node, told to a fresh one.
 
 use serde_json::json;
+use std::fmt::Display;
 use std::time::{SystemTime, UNIX_EPOCH};
 use timerose_sim::{Scenario, run};
 
@@ -20,7 +21,7 @@ pub fn sim(args: &Sim) -> Result<(), CliError> {
         fresh
     });
     let report =
-        run(&scenario, seed).map_err(|violation| CliError { code: "Violation".into(), ..CliError::usage(violation, "") })?;
+        run(&scenario, seed).map_err(|broken| violation(broken, format!("the same happens again with --seed {seed}")))?;
     let shown = json!({
         "scenario": report.scenario,
         "seed": report.seed,
@@ -44,13 +45,18 @@ pub fn sim(args: &Sim) -> Result<(), CliError> {
     show(args.show.output, &shown, || report.to_string())
 }
 
+/// What must not be was.
+fn violation(what: impl Display, hint: impl Display) -> CliError {
+    CliError { code: "Violation".into(), ..CliError::usage(what, hint) }
+}
+
 /// `timerose replay`
 pub fn replay(args: &Replay) -> Result<(), CliError> {
     let name = args.file.display();
     let replayed = timerose_node::replay(&args.file).map_err(|why| CliError::io(name, why))?;
     if let Some((turn, how)) = replayed.differs {
         let message = format!("turn {turn} comes out otherwise: {how}");
-        return Err(CliError { code: "Violation".into(), ..CliError::usage(message, "") });
+        return Err(violation(message, "this program decides otherwise than the one that recorded it"));
     }
     let shown = json!({"turns": replayed.turns});
     show(args.show.output, &shown, || format!("{} turns, each as it was", replayed.turns))

@@ -9,7 +9,7 @@ use crate::args::Format;
 use crate::client::Client;
 use crate::error::CliError;
 use crate::output::{line, redraw};
-use crate::text::{columns, plain};
+use crate::text::{columns, number, plain, text};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -51,15 +51,6 @@ fn look(client: &Client) -> Result<Value, CliError> {
         }
     }
     Ok(json!({"nodes": members, "work": works}))
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
-
-/// A number that only nodes of this folder tell.
-fn number(value: &Value) -> String {
-    value.as_u64().map_or("-".into(), |number| number.to_string())
 }
 
 fn table(now: &Value) -> String {

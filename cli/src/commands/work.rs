@@ -8,7 +8,7 @@ use crate::args::{Cancel, Format, Wait};
 use crate::client::{Client, Trouble};
 use crate::error::CliError;
 use crate::output::show;
-use crate::text::{columns, plain};
+use crate::text::{columns, plain, text, url_part};
 
 /// How long one request waits at most, in milliseconds.
 const ASK_MS: u64 = 30_000;
@@ -16,10 +16,6 @@ const ASK_MS: u64 = 30_000;
 const GONE_WAIT: Duration = Duration::from_secs(60);
 /// The pause before it is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
-fn text(value: &Value) -> String {
-    value.as_str().map(plain).unwrap_or_default()
-}
 
 /// What the node that accepted the work says to a request. Only that one knows of it, and it may be on its way back.
 fn of_its_node(client: &Client, mut ask: impl FnMut(&str) -> Result<Value, Trouble>) -> Result<Value, CliError> {
@@ -48,7 +44,7 @@ pub fn wait(client: &Client, args: &Wait) -> Result<(), CliError> {
     let work = loop {
         let left_ms = args.timeout.saturating_sub(begin.elapsed()).as_millis() as u64;
         let asked = Instant::now();
-        let path = |ms| format!("/v1/work/{}?wait_ms={ms}", args.handle);
+        let path = |ms| format!("/v1/work/{}?wait_ms={ms}", url_part(&args.handle));
         // First who has it, then its end: the others are not waited for.
         let work = of_its_node(client, |base| {
             client.get_at(base, &path(0)).and_then(|_| client.get_at(base, &path(left_ms.min(ASK_MS))))
@@ -79,7 +75,7 @@ pub fn wait(client: &Client, args: &Wait) -> Result<(), CliError> {
 
 /// `timerose cancel`
 pub fn cancel(client: &Client, args: &Cancel) -> Result<(), CliError> {
-    let path = format!("/v1/work/{}/cancel", args.handle);
+    let path = format!("/v1/work/{}/cancel", url_part(&args.handle));
     let work = of_its_node(client, |base| client.post_at(base, &path, &json!({})))?;
     show(args.show.output, &work, || state(&work))
 }

@@ -43,7 +43,14 @@ pub fn error_codes(sources: &[Source]) -> Vec<String> {
     let codes: Vec<String> = text(sources, "core/src/failure.rs").lines().filter_map(code).collect();
     let missing = codes.iter().filter(|code| !page.contains(&format!("\n| `{code}` |")));
     let told = missing.map(|code| format!("docs/errors.md: no row for `{code}`, which core/src/failure.rs has"));
-    nothing(codes.len(), "core/src/failure.rs names no code").into_iter().chain(told).collect()
+    let own = |line: &str| Some(line.split_once("code: \"")?.1.split_once("\".into()")?.0.to_string());
+    let cli = sources.iter().filter(|source| source.path.starts_with("cli/src/"));
+    let owns: Vec<String> = cli.flat_map(|source| source.text.lines().filter_map(own)).collect();
+    let unnamed = owns.iter().filter(|code| !page.contains(&format!("`{code}`")));
+    let unnamed = unnamed.map(|code| format!("docs/errors.md: nothing of `{code}`, which the command line has"));
+    let found =
+        nothing(codes.len(), "core/src/failure.rs names no code").into_iter().chain(nothing(owns.len(), "cli has no code"));
+    found.chain(told).chain(unnamed).collect()
 }
 
 /// docs/api.md names every route of the API.
@@ -74,12 +81,16 @@ mod tests {
         assert_eq!(map("core/ `id.rs` `task.rs`"), 0);
         assert_eq!(map("core/ `task.rs` `id.rs`"), 1);
         assert_eq!(map("core/ `id.rs`"), 1);
-        assert_eq!(code_map(&[]).len() + error_codes(&[]).len() + routes(&[]).len(), 3);
+        assert_eq!(code_map(&[]).len() + error_codes(&[]).len() + routes(&[]).len(), 4);
         let failure = "Failure::NotFound { .. } => \"NotFound\",\nFailure::NotFound { .. } => \"check\",";
-        let codes =
-            |text: &str| error_codes(&[Source::new("docs/errors.md", text), Source::new("core/src/failure.rs", failure)]).len();
-        assert_eq!(codes("|---|\n| `NotFound` | x |"), 0);
-        assert_eq!(codes("|---|\n| `Denied` | x |"), 1);
+        let own = "CliError { code: \"Io\".into(), ..other }";
+        let codes = |text: &str| {
+            let given = [("docs/errors.md", text), ("core/src/failure.rs", failure), ("cli/src/error.rs", own)];
+            error_codes(&given.map(|(path, text)| Source::new(path, text))).len()
+        };
+        assert_eq!(codes("|---|\n| `NotFound` | x |\n`Io` too"), 0);
+        assert_eq!(codes("|---|\n| `Denied` | x |\n`Io` too"), 1);
+        assert_eq!(codes("|---|\n| `NotFound` | x |"), 1);
         let api = "    .route(\"/v1/call\", post(call))";
         let served = |text: &str| routes(&[Source::new("docs/api.md", text), Source::new("node/src/api.rs", api)]).len();
         assert_eq!(served("| `POST /v1/call` |"), 0);

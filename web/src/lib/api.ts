@@ -183,14 +183,14 @@ export async function get<T>(path: string): Promise<T> {
   return (await send(path, {})).json() as Promise<T>;
 }
 
-/** The same, or null where this node has no such route. */
-export async function getIfThere<T>(path: string): Promise<T | null> {
-  try {
-    return await get<T>(path);
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404 && error.code === 'Usage') return null;
-    throw error;
+/** Where the node says in which order it would ask executors. It ranks by what it can look up: arguments that travel along have no place. */
+export function rankingOf(fn: string, entry: string, args: Arg[]): string {
+  const query = new URLSearchParams({ fn });
+  if (args.length > 0 && args.every((arg) => 'cid' in arg)) {
+    if (entry) query.set('entry', entry);
+    for (const arg of args) if ('cid' in arg) query.append('arg', arg.cid);
   }
+  return `/v1/executors?${query}`;
 }
 
 export async function post<T>(path: string, body: unknown, signal?: AbortSignal, headers: Record<string, string> = {}): Promise<T> {
@@ -249,6 +249,8 @@ export interface AddOptions {
   /** Whether the body is a tar archive of a folder. */
   folder?: boolean;
   spread?: boolean;
+  /** Whether it is kept for good; so it is unless this is false. */
+  pin?: boolean;
   copies?: number;
   /** Called with the bytes that were sent. */
   sent?: (bytes: number) => void;
@@ -259,6 +261,7 @@ export interface AddOptions {
 export function add(body: Blob, options: AddOptions = {}): Promise<Added> {
   const query = new URLSearchParams();
   if (options.spread) query.set('spread', 'true');
+  if (options.pin === false) query.set('pin', 'false');
   if (options.spread && options.copies) query.set('copies', String(options.copies));
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();

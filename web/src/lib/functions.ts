@@ -3,9 +3,14 @@
 import { type Arg, type Fn, INLINE_MAX, add, post } from './api';
 import type { ModuleExample } from './examples';
 
+/** Adds what a run needs and what need not be kept when it is over: a function that is deployed keeps its code. */
+async function lend(body: Blob): Promise<string> {
+  return (await add(body, { pin: false })).cid;
+}
+
 /** Adds a module and deploys it. */
 export async function deploy(module: Blob, manifest: unknown): Promise<Fn> {
-  const { cid } = await add(module);
+  const cid = await lend(module);
   return post<Fn>('/v1/deploy', manifest ? { code: cid, manifest } : { code: cid });
 }
 
@@ -28,7 +33,7 @@ async function giveInterpreter(language: Language): Promise<void> {
 /** Adds source text and makes a function of it. */
 export async function deployText(language: Language, text: string): Promise<Fn> {
   await giveInterpreter(language);
-  const { cid } = await add(new Blob([text]));
+  const cid = await lend(new Blob([text]));
   return post<Fn>('/v1/deploy', { code: cid, language });
 }
 
@@ -54,7 +59,7 @@ export interface Draft {
 /** An argument as it is sent: what is too long to travel along is added and named by its CID. */
 export async function settle(draft: Draft, inlineMax = INLINE_MAX): Promise<Arg> {
   if (draft.kind === 'cid') return { cid: draft.cid.trim() };
-  if (draft.kind === 'file') return { cid: (await add(draft.file ?? new Blob())).cid };
+  if (draft.kind === 'file') return { cid: await lend(draft.file ?? new Blob()) };
   const bytes = new TextEncoder().encode(draft.text);
-  return bytes.length <= inlineMax ? { text: draft.text } : { cid: (await add(new Blob([bytes]))).cid };
+  return bytes.length <= inlineMax ? { text: draft.text } : { cid: await lend(new Blob([bytes])) };
 }

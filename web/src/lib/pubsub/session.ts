@@ -1,6 +1,6 @@
 // Calls by PubSub from this page: its key, its node's delegation, its letters. Loaded when the first is wanted.
 
-import { ApiError, type Member, delegate, get } from '../api';
+import { ApiError, type Member, delegate, get, rankingOf } from '../api';
 import { type Called, Caller, type Executor, type Request } from './caller';
 import { type PageKey, takeKey } from './key';
 import { Letters } from './letters';
@@ -81,13 +81,7 @@ class Session {
 
 /** The executors of a call as the node ranks them, each with its life. */
 async function executorsOf({ fn, entry, args }: Pick<Request, 'fn' | 'entry' | 'args'>): Promise<Executor[]> {
-  const query = new URLSearchParams({ fn });
-  // The node ranks by what it can look up: arguments that travel along have no place.
-  if (args.length > 0 && args.every((arg) => 'cid' in arg)) {
-    if (entry) query.set('entry', entry);
-    for (const arg of args) if ('cid' in arg) query.append('arg', arg.cid);
-  }
-  const ranked = get<{ executors: { node: string; channel: string | null; open: boolean }[] }>(`/v1/executors?${query}`);
+  const ranked = get<{ executors: { node: string; channel: string | null; open: boolean }[] }>(rankingOf(fn, entry, args));
   const [said, members] = await Promise.all([ranked, get<(Member & { epoch: number })[]>('/v1/members')]);
   // The node passes on what is written to this page, and nobody else does: others cannot answer.
   const executors = said.executors.filter((one) => one.channel === 'stream');
