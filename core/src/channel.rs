@@ -229,9 +229,7 @@ impl Channel {
             self.tally.refused += 1;
             return Err(Refusal::OldLife);
         }
-        if !trusted(&from) {
-            self.make_room_for_a_stranger(&from, trusted);
-        }
+        self.make_room_for(&from, trusted);
         self.lives(from, opened.epoch());
         let Letter { acks, message, .. } = opened.into_letter();
         self.acknowledged(now, from, &acks, out);
@@ -356,17 +354,19 @@ impl Channel {
         self.talks.forget(peer);
     }
 
-    fn make_room_for_a_stranger(&mut self, stranger: &NodeId, trusted: impl Fn(&NodeId) -> bool) {
-        if self.peers.contains_key(stranger) {
+    /// Whoever is new takes the place of strangers who were heard longest ago, if there are too many: also of those who were none
+    /// as long as somebody vouched for them.
+    fn make_room_for(&mut self, newcomer: &NodeId, trusted: impl Fn(&NodeId) -> bool) {
+        if self.peers.contains_key(newcomer) {
             return;
         }
-        let strangers = || self.peers.iter().filter(|(id, _)| !trusted(id));
-        if strangers().count() < STRANGERS_MAX {
-            return;
-        }
-        if let Some(oldest) = strangers().min_by_key(|(_, peer)| peer.heard).map(|(id, _)| *id) {
-            self.forget(&oldest);
-            self.peers.remove(&oldest);
+        let mut strangers: Vec<(Instant, NodeId)> =
+            self.peers.iter().filter(|(id, _)| !trusted(id)).map(|(id, peer)| (peer.heard, *id)).collect();
+        let Some(over) = (strangers.len() + 1).checked_sub(STRANGERS_MAX) else { return };
+        strangers.sort_unstable();
+        for (_, oldest) in &strangers[..over] {
+            self.forget(oldest);
+            self.peers.remove(oldest);
         }
     }
 

@@ -23,6 +23,8 @@ use crate::message::Message;
 const SOUGHT_MAX: usize = 256;
 /// The most executors that are asked, the nearest first.
 const PEERS_MAX: usize = 8;
+/// Blocks that are read for peers at the same time; who asks for more is told that there is none.
+const GIVING_MAX: usize = 64;
 /// How long they are waited for: a letter that gets lost comes again within half a second.
 const WAIT: Instant = 5 * SECOND;
 
@@ -39,6 +41,8 @@ struct Sought {
     asked: BTreeSet<NodeId>,
     /// Who told the one that is being read.
     told: Option<NodeId>,
+    /// Another one, for the case that it is none.
+    spare: Option<(NodeId, ByteBuf)>,
     until: Instant,
 }
 
@@ -47,12 +51,14 @@ struct Sought {
 pub struct Manifests {
     sought: BTreeMap<u64, Sought>,
     next: u64,
+    /// Blocks that are read for peers.
+    giving: usize,
 }
 
 impl Manifests {
     /// `epoch` keeps the questions of two lives of a node apart.
     pub fn new(epoch: u64) -> Manifests {
-        Manifests { sought: BTreeMap::new(), next: epoch << 20 }
+        Manifests { sought: BTreeMap::new(), next: epoch << 20, giving: 0 }
     }
 
     /// Manifests that are asked for.
@@ -70,7 +76,7 @@ impl Manifests {
         out: &mut Vec<Output>,
     ) -> Option<Found> {
         if let Some(query) = self.sought.iter().find(|(_, sought)| sought.ticket == ticket).map(|(query, _)| *query) {
-            return self.read(query, function);
+            return self.read(query, function, out);
         }
         match function {
             Err(failure @ Failure::NotFound { cid, .. }) => self.seek(now, ticket, cid, failure, members, out),
@@ -101,16 +107,19 @@ impl Manifests {
         let query = self.next;
         out.extend(peers.iter().map(|to| Output::Send { to: *to, message: Message::Get { query, cid: function } }));
         let asked = peers.into_iter().collect();
-        self.sought.insert(query, Sought { ticket, function, failure, asked, told: None, until: now + WAIT });
+        self.sought.insert(query, Sought { ticket, function, failure, asked, told: None, spare: None, until: now + WAIT });
         None
     }
 
     /// What was told is read: it is the manifest, or others may still tell it.
-    fn read(&mut self, query: u64, function: Result<Arc<Function>, Failure>) -> Option<Found> {
+    fn read(&mut self, query: u64, function: Result<Arc<Function>, Failure>, out: &mut Vec<Output>) -> Option<Found> {
         let sought = self.sought.get_mut(&query)?;
         let told = sought.told.take();
         if function.is_err() {
-            return self.end_if_done(query);
+            let Some((from, block)) = sought.spare.take() else { return self.end_if_done(query) };
+            sought.told = Some(from);
+            out.push(Output::Learn { ticket: sought.ticket, function: sought.function, block });
+            return None;
         }
         self.sought.remove(&query).map(|sought| (sought.ticket, function, told))
     }
@@ -127,16 +136,28 @@ impl Manifests {
                 out.push(Output::Learn { ticket: sought.ticket, function: sought.function, block });
                 None
             }
-            _ => self.end_if_done(query),
+            Some(block) => {
+                sought.spare.get_or_insert((from, block));
+                None
+            }
+            None => self.end_if_done(query),
         }
     }
 
     /// A peer asks for a block, which is read if it is trusted.
-    pub fn asked(from: NodeId, query: u64, cid: Cid, members: &Membership, out: &mut Vec<Output>) {
-        out.push(match members.trusts(&from) {
-            true => Output::Read { ticket: Ticket::Give(from, query), cid },
-            false => Output::Send { to: from, message: Message::Got { query, block: None } },
-        });
+    pub fn asked(&mut self, from: NodeId, query: u64, cid: Cid, members: &Membership, out: &mut Vec<Output>) {
+        if members.trusts(&from) && self.giving < GIVING_MAX {
+            self.giving += 1;
+            out.push(Output::Read { ticket: Ticket::Give(from, query), cid });
+        } else {
+            out.push(Output::Send { to: from, message: Message::Got { query, block: None } });
+        }
+    }
+
+    /// A block that a peer asked for was read, or is not here.
+    pub fn give(&mut self, to: NodeId, query: u64, block: Option<ByteBuf>, out: &mut Vec<Output>) {
+        self.giving = self.giving.saturating_sub(1);
+        out.push(Output::Send { to, message: Message::Got { query, block } });
     }
 
     fn end_if_done(&mut self, query: u64) -> Option<Found> {

@@ -297,9 +297,7 @@ impl Node {
             }
             Input::Have { ticket: Ticket::Holds(from, query), here } => self.store.answer(from, query, here, out),
             Input::Read { ticket: Ticket::Work(id), bytes } => self.executor.read(id, bytes, out),
-            Input::Read { ticket: Ticket::Give(to, query), bytes: block } => {
-                out.push(Output::Send { to, message: Message::Got { query, block } });
-            }
+            Input::Read { ticket: Ticket::Give(to, query), bytes: block } => self.manifests.give(to, query, block, out),
             Input::Exited { ticket: Ticket::Work(id), exit } => self.executor.exited(clock, id, exit, members, out),
             Input::Signed { receipts } => self.executor.signed(clock, receipts, members, out),
             Input::Informed { ticket: Ticket::Inquiry(id), reply } => self.inquiries.here(clock, id, reply, members, out),
@@ -376,7 +374,7 @@ impl Node {
             Message::Recall { query, keys } => self.memory.asked(from, query, keys, members, out),
             Message::Inquire { query, question } => Inquiries::asked(from, query, question, members, out),
             Message::Inform { query, reply } => self.inquiries.there(from, query, reply, out),
-            Message::Get { query, cid } => Manifests::asked(from, query, cid, members, out),
+            Message::Get { query, cid } => self.manifests.asked(from, query, cid, members, out),
             Message::Got { query, block } => {
                 let found = self.manifests.there(from, query, block, out);
                 self.found(clock, found, out);

@@ -100,6 +100,36 @@ fn a_block_that_is_not_the_manifest_is_none_and_an_answer_of_somebody_else_or_a_
 }
 
 #[test]
+fn a_block_of_another_executor_is_read_where_the_first_was_none() {
+    check(
+        &with(
+            FAR,
+            ". 0 aired n4 x 1
+            0 submit 7 60000 one 'x
+            1 loaded call/1 no:f
+            10 letter n2 1>0 1 1 got 1 wrong
+            11 letter n4 1>0 1 1 got 1 manifest
+            12 loaded call/1 !disk
+            13 loaded call/1 f",
+        ),
+        expect![[r#"
+            0 submit 7 60000 one 'x
+                load f for call/1
+            1 loaded call/1 no:f
+                tasks/n2 life 1 #1 get 1 f
+                tasks/n4 life 1 #2 get 1 f
+            10 letter n2 1>0 1 1 got 1 wrong
+                learn f for call/1 along with "wrong"
+            11 letter n4 1>0 1 1 got 1 manifest
+            12 loaded call/1 !disk
+                learn f for call/1 along with "manifest"
+            13 loaded call/1 f
+                tasks/n4 life 1 #3 claim 2 one('x) within 59987 ms, hints n1, inline, has [1]
+        "#]],
+    );
+}
+
+#[test]
 fn nobody_is_asked_where_streams_reach_all_executors() {
     check(
         &with(
