@@ -9,6 +9,8 @@ mod encode;
 mod export;
 mod import;
 mod layout;
+#[cfg(test)]
+mod layout_tests;
 mod node;
 mod read;
 #[cfg(test)]

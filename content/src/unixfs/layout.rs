@@ -46,6 +46,15 @@ impl Tree {
         }
     }
 
+    /// Parts that wait for their node.
+    #[cfg(test)]
+    pub fn open_parts(&self) -> usize {
+        match self {
+            Tree::Balanced(layers) => layers.iter().map(Vec::len).sum(),
+            Tree::Trickle(open) => open.iter().map(|node| node.parts.len()).sum(),
+        }
+    }
+
     /// Adds a leaf, and makes the nodes that are complete.
     pub fn add<E>(&mut self, leaf: Part, make: &mut Make<'_, E>) -> Result<(), E> {
         match self {
