@@ -15,7 +15,8 @@ pub enum Layout {
     #[default]
     Balanced,
     /// Every node has leaves first and then trees, four of each depth, each deeper by one than those before: the first parts of a file are the
-    /// least work to reach. Leaves with a head are of the type `raw`, not `file`, and even a file of one part or none has a node above them.
+    /// least work to reach. As in Kubo, leaves with a head are of the type `raw`, not `file`, and even a file of one part or none has a node above
+    /// them; Helia has to be told so.
     Trickle,
 }
 

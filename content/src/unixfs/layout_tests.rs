@@ -137,7 +137,8 @@ fn trickle_files_are_read_whole_and_in_parts() {
         let mut rng = fastrand::Rng::with_seed(3);
         let mut offsets: Vec<usize> = (0..300).map(|_| rng.usize(..=bytes.len())).collect();
         // Where leaves end and trees begin, of each depth.
-        offsets.extend([174, 174 * 2, 174 * 5, 174 * 6, 174 * 10, 174 * 25].into_iter().flat_map(|leaf| [leaf * 4 - 1, leaf * 4]));
+        offsets
+            .extend([174, 174 * 2, 174 * 5, 174 * 6, 174 * 10, 174 * 25].into_iter().flat_map(|leaf| [leaf * 4 - 1, leaf * 4]));
         for offset in offsets {
             let mut buffer = vec![0; rng.usize(..5000)];
             let read = file.read_range(offset as u64, &mut buffer, &mut get).unwrap();
