@@ -5,13 +5,15 @@
 // {"topic": T, "from": ID, "hex": BYTES} at any time. The process ends with its stdin.
 
 import { createHash } from 'node:crypto'
-import { readdir, readFile, stat } from 'node:fs/promises'
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { createInterface } from 'node:readline'
 
 import { withBitswap } from '@helia/bitswap'
+import { car } from '@helia/car'
 import { withLibp2pLight } from '@helia/libp2p'
 import { unixfs } from '@helia/unixfs'
+import { CarReader } from '@ipld/car'
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -23,7 +25,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { MemoryBlockstore } from 'blockstore-core'
 import { createHeliaLight } from 'helia'
 import { fixedSize } from 'ipfs-unixfs-importer/chunker'
-import { balanced } from 'ipfs-unixfs-importer/layout'
+import { balanced, trickle } from 'ipfs-unixfs-importer/layout'
 import { CID } from 'multiformats/cid'
 import { sha256 } from 'multiformats/hashes/sha2'
 
@@ -88,18 +90,21 @@ await helia.start()
 const node = helia.libp2p
 const { pubsub } = node.services
 const files = unixfs(helia)
+const archives = car(helia)
 
 pubsub.addEventListener('message', ({ detail }) => {
   tell({ topic: detail.topic, from: detail.from?.toString(), hex: Buffer.from(detail.data).toString('hex') })
 })
 
-// The importer's settings under which `ipfs add` and TimeRose make the same CIDs.
-const asKubo = ({ version = 1, raw = version === 1, chunk = 262_144 }) => ({
+// The importer's settings under which `ipfs add` and TimeRose make the same CIDs. Of itself Helia's trickle layout has leaves of the
+// type `file`, and no node above a single leaf.
+const asKubo = ({ version = 1, raw = version === 1, chunk = 262_144, trickles = false }) => ({
   cidVersion: version,
   rawLeaves: raw,
-  reduceSingleLeafToSelf: true,
+  leafType: trickles ? 'raw' : 'file',
+  reduceSingleLeafToSelf: !trickles,
   chunker: fixedSize({ chunkSize: chunk }),
-  layout: balanced({ maxChildrenPerNode: 174 }),
+  layout: (trickles ? trickle : balanced)({ maxChildrenPerNode: 174 }),
   wrapWithDirectory: false
 })
 
@@ -131,6 +136,17 @@ const commands = {
       cid = added.cid
     }
     return { cid: cid.toString() }
+  },
+  // Takes all blocks of an archive, and says what its roots are.
+  import: async ({ file }) => {
+    const reader = await CarReader.fromBytes(await readFile(file))
+    await archives.import(reader)
+    return { roots: (await reader.getRoots()).map(String) }
+  },
+  // Writes all blocks below a root into an archive of version 1.
+  export: async ({ cid, file }) => {
+    await writeFile(file, archives.export(CID.parse(cid), { offline: true, signal: AbortSignal.timeout(PATIENCE_MS) }))
+    return {}
   },
   // Makes a block of dag-cbor: a list of up to 23 links.
   tie: async ({ cids }) => {

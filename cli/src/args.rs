@@ -261,6 +261,9 @@ pub struct Shape {
     /// How files are cut: into parts of N bytes.
     #[arg(long, default_value = "size-262144", value_name = "size-N")]
     pub chunker: String,
+    /// Lay files out for reading from their start, rather than balanced: each node has its leaves first and then trees that grow deeper.
+    #[arg(long)]
+    pub trickle: bool,
     /// Record the permissions of files and folders; no block of theirs is raw then.
     #[arg(long)]
     pub preserve_mode: bool,

@@ -5,12 +5,13 @@
 mod world;
 
 use cid::Cid;
+use cid::multibase::Base;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 use ureq::Body;
 use ureq::http::Response;
@@ -148,6 +149,126 @@ fn a_version_0_cid_is_an_argument_like_any_other() {
     let set = add(&world, &node, &folder, &["--cid-version", "0"]);
     let job = world.command(&node.dir, &["mapreduce", &function, &set, "-o", "json"]).json();
     assert_eq!(world.command(&node.dir, &["cat", job["result"].as_str().expect("a CID")]).ok(), r#"{"c":1}"#);
+}
+
+/// What is in a folder: by path the kind, the content or target, the permissions and the time of change.
+fn contents(folder: &Path, path: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    for entry in fs::read_dir(folder.join(path)).expect("a folder") {
+        let path = path.join(entry.expect("an entry").file_name());
+        let full = folder.join(&path);
+        let meta = full.symlink_metadata().expect("there");
+        let (mode, time) = (meta.mode() & 0o777, (meta.mtime(), meta.mtime_nsec()));
+        let what = if meta.is_dir() {
+            contents(folder, &path, found);
+            format!("folder {mode:o} {time:?}")
+        } else if meta.is_symlink() {
+            format!("link {:?}", fs::read_link(&full).expect("a link"))
+        } else {
+            format!("file {mode:o} {time:?} {:?}", Sha256::digest(fs::read(&full).expect("a file")))
+        };
+        found.insert(path, what);
+    }
+}
+
+#[test]
+fn folders_of_odd_names_come_back_as_they_were() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    let long = "long".repeat(63) + "\u{e9}!";
+    let names = [
+        "два слова",
+        "漢字.txt",
+        "مرحبا",
+        "e\u{301}",
+        "\u{e9}",
+        "👩‍👩‍👧",
+        "100% & more",
+        "%41",
+        "quote\"'`",
+        "#?=&+",
+        "-dash",
+        "new\nline",
+        " spaces ",
+        "back\\slash",
+        "..dots",
+        "\u{202e}rtl",
+        ".part",
+        "a",
+        "a.part",
+        &long,
+    ];
+    assert_eq!(long.len(), 255, "as long as names go");
+    for name in names {
+        world.write(&format!("odd/{name}"), name);
+    }
+    world.write(&format!("odd/{}/leaf", vec!["d"; 60].join("/")), "deep");
+    world.write("odd/nothing in it", "");
+    world.write("odd/large", content(700_000));
+    fs::create_dir(world.path("odd/empty")).expect("made");
+    symlink("漢字.txt", world.path("odd/link")).expect("linked");
+    let old = fs::File::open(world.path("odd/a")).expect("opened");
+    old.set_modified(UNIX_EPOCH - Duration::new(300_000_000, 500)).expect("set");
+    fs::set_permissions(world.path("odd/a"), fs::Permissions::from_mode(0o400)).expect("set");
+    let mut given = BTreeMap::new();
+    contents(&world.path("odd"), Path::new(""), &mut given);
+    let gateway = Gateway::of(&node);
+    // What lies beside and is not of this command's making stays.
+    let beside = [world.write("got.part", "mine"), world.write("got-1.part", "mine")];
+    for args in [&["--cid-version", "0"][..], &["--trickle", "--chunker", "size-1000"]] {
+        let cid = add(&world, &node, &world.path("odd"), &[&["--preserve-mode", "--preserve-mtime"], args].concat());
+        let to = world.path("got");
+        world.command(&node.dir, &["get", &cid, "-o", text(&to)]).ok();
+        let mut got = BTreeMap::new();
+        contents(&to, Path::new(""), &mut got);
+        assert_eq!(got, given, "{args:?}");
+        fs::remove_dir_all(&to).expect("removed");
+        let large = world.path("got-1");
+        world.command(&node.dir, &["get", &format!("{cid}/large"), "-o", text(&large)]).ok();
+        assert!(fs::read(&large).expect("there") == content(700_000));
+        fs::remove_file(&large).expect("removed");
+        assert!(beside.iter().all(|path| fs::read_to_string(path).expect("there") == "mine"));
+        for name in names {
+            assert_eq!(world.command(&node.dir, &["cat", &format!("{cid}/{name}")]).ok(), name.trim_end());
+            let encoded: String = name.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            assert_eq!(bytes(gateway.get(&format!("{cid}/{encoded}"), &[])), name.as_bytes(), "{name:?} at the gateway");
+        }
+    }
+}
+
+#[test]
+fn a_cid_is_taken_in_any_version_and_base_by_every_command() {
+    let world = World::new();
+    let node = world.node("a", &[]);
+    world.write("folder/sub/large", content(600_000));
+    world.write("folder/small", "small");
+    let old = add(&world, &node, &world.path("folder"), &["--cid-version", "0"]);
+    // The same block under its other names.
+    let cid = Cid::new_v1(0x70, *Cid::try_from(old.as_str()).expect("a CID").hash());
+    let mut forms: Vec<String> =
+        [Base::Base32Lower, Base::Base32Upper, Base::Base16Lower, Base::Base36Lower, Base::Base58Btc, Base::Base64Url]
+            .into_iter()
+            .map(|base| cid.to_string_of_base(base).expect("a text"))
+            .collect();
+    forms.push(old.clone());
+    let gateway = Gateway::of(&node);
+    let run = |args: &[&str]| world.command(&node.dir, args).ok();
+    for form in &forms {
+        assert_eq!(run(&["cat", &format!("{form}/small")]), "small", "{form}");
+        assert_eq!(run(&["ls", &format!("{form}/sub"), "-o", "json"]).matches("large").count(), 1, "{form}");
+        assert_eq!(bytes(gateway.get(&format!("{form}/small"), &[])), b"small", "{form}");
+        assert!(run(&["providers", form]).contains("this node"), "{form}");
+        let (to, car) = (world.path("got"), world.path("a.car"));
+        run(&["get", form, "-o", text(&to)]);
+        assert!(fs::read(to.join("sub/large")).expect("there") == content(600_000), "{form}");
+        fs::remove_dir_all(&to).expect("removed");
+        run(&["dag", "export", form, "-o", text(&car)]);
+        fs::remove_file(&car).expect("removed");
+        run(&["pin", "add", form, "--name", form]);
+        let named: Value = serde_json::from_str(&run(&["pin", "ls", "--name", form, "-o", "json"])).expect("JSON");
+        assert_eq!(named.as_array().map(Vec::len), Some(1), "{form}");
+        run(&["pin", "rm", form]);
+        run(&["pin", "add", form]);
+    }
 }
 
 /// A client of the gateway.

@@ -1,5 +1,6 @@
-//! Content goes from TimeRose to Kubo and Helia and back by bitswap: the real ones are asked.
+//! Content goes from TimeRose to Kubo and Helia and back, by bitswap and to Helia by archives too: the real ones are asked.
 //!
+//! The library that Kubo is here has no call that reads an archive, and no RPC API or gateway in it that one could be given to.
 //! `TIMEROSE_PEERS` names the folder that scripts/peers filled.
 
 #[path = "mesh/peer.rs"]
@@ -43,10 +44,10 @@ fn add(world: &World, node: &Node, path: &Path, more: &[&str]) -> String {
     world.command(&node.dir, &[&["add", text(path)], more].concat()).ok()
 }
 
-fn get(world: &World, node: &Node, cid: &str) -> PathBuf {
-    let to = world.path(&format!("got/{cid}"));
+fn get(world: &World, node: &Node, of: &str) -> PathBuf {
+    let to = world.path(&format!("got/{}", of.replace('/', " ")));
     fs::create_dir_all(world.path("got")).expect("made");
-    world.command(&node.dir, &["get", cid, "-o", text(&to)]).ok();
+    world.command(&node.dir, &["get", of, "-o", text(&to)]).ok();
     to
 }
 
@@ -183,5 +184,56 @@ fn sharded_and_deep_folders_go_both_ways() {
     let cid = add(&world, &node, &world.path("ours"), &[]);
     for path in ["wide/an entry, number 0000009999.".to_string(), format!("{deep}/leaf")] {
         peer_reads(&mut helia, &cid, Some(&path), &world.path("ours").join(&path));
+    }
+}
+
+#[test]
+fn files_that_are_laid_out_to_trickle_go_both_ways() {
+    let world = World::new();
+    let (node, mut kubo, mut helia) = (world.node("a", &TCP), Peer::kubo(&world.path("kubo")), Peer::helia());
+    connect(&mut kubo, &node);
+    connect(&mut helia, &node);
+    // Over 174 · 5 parts: there are trees below trees.
+    for (seed, size) in [(6, 0), (6, 1000), (7, 1_000_001)] {
+        let theirs = file(&world, seed, size);
+        let cid = helia.add(&theirs, &json!({"trickles": true, "chunk": 1000}));
+        assert_eq!(sha256(&get(&world, &node, &cid)), sha256(&theirs), "{size} bytes to us");
+        let ours = file(&world, seed + 10, size);
+        let cid = add(&world, &node, &ours, &["--trickle", "--chunker", "size-1000", "--cid-version", "0"]);
+        for peer in [&mut kubo, &mut helia] {
+            peer_reads(peer, &cid, None, &ours);
+        }
+    }
+}
+
+#[test]
+fn archives_go_both_ways_between_helia_and_us() {
+    let world = World::new();
+    // They are not connected: what is not in an archive does not come.
+    let node = world.node("a", &TCP);
+    world.write("folder/слово/large", fs::read(file(&world, 8, 3 * CHUNK + 7)).expect("there"));
+    world.write("folder/empty", "");
+    let (folder, car) = (world.path("folder"), world.path("a.car"));
+    let run = |args: &[&str]| world.command(&node.dir, args);
+    for (version, car_version) in [("0", "1"), ("0", "2"), ("1", "1"), ("1", "2")] {
+        let mut helia = Peer::helia();
+        let cid = add(&world, &node, &folder, &["--cid-version", version, "--trickle"]);
+        run(&["dag", "export", &cid, "--car-version", car_version, "-o", text(&car)]).ok();
+        assert_eq!(helia.tell(&json!({"do": "import", "file": car}))["roots"], json!([cid]));
+        for path in ["слово/large", "empty"] {
+            peer_reads(&mut helia, &cid, Some(path), &folder.join(path));
+        }
+        fs::remove_file(&car).expect("removed");
+    }
+    for (version, trickles) in [(0, false), (1, true)] {
+        let (mut helia, node) = (Peer::helia(), world.node(&format!("reader-{version}"), &[]));
+        let cid = helia.add(&folder, &json!({"version": version, "trickles": trickles}));
+        helia.tell(&json!({"do": "export", "cid": cid, "file": car}));
+        let imported = world.command(&node.dir, &["dag", "import", text(&car), "-o", "json"]).json();
+        assert_eq!((&imported["roots"][0]["cid"], &imported["roots"][0]["pinned"]), (&json!(cid), &json!(true)));
+        for path in ["слово/large", "empty"] {
+            let got = get(&world, &node, &format!("{cid}/{path}"));
+            assert_eq!(sha256(&got), sha256(&folder.join(path)), "{path}, version {version}");
+        }
     }
 }

@@ -26,7 +26,7 @@ pub use exchange::{ExchangeEvent, Fetch, FetchError, Fetched, Ledger, Stats};
 pub use guard::{Hold, Upload};
 pub use keeper::KeptRoots;
 pub use pin::Pin;
-pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Meta, Resolved, Root, Shape};
+pub use unixfs::{DirBuilder, Entry, EntryKind, FileImporter, FileReader, Layout, Meta, Resolved, Root, Shape};
 
 use bytes::Bytes;
 use cid::Cid;

@@ -8,6 +8,9 @@ mod dir;
 mod encode;
 mod export;
 mod import;
+mod layout;
+#[cfg(test)]
+mod layout_tests;
 mod node;
 mod read;
 #[cfg(test)]
@@ -16,7 +19,8 @@ mod walk;
 
 pub use dir::DirBuilder;
 pub use export::export;
-pub use import::{CHUNK_BYTES, FileImporter, LINKS_PER_NODE, MAX_CHUNK_BYTES, Shape, import_path, symlink};
+pub use import::{CHUNK_BYTES, FileImporter, MAX_CHUNK_BYTES, Shape, import_path, symlink};
+pub use layout::{LINKS_PER_NODE, Layout};
 pub use read::{FileReader, MAX_FILE_DEPTH};
 pub use walk::{Entry, EntryKind, MAX_DIR_ENTRIES, MAX_SHARD_DEPTH, Resolved, folder_blocks, list, resolve, walk_files};
 

@@ -53,6 +53,9 @@ impl Upload {
         if args.spread {
             query.push(format!("spread=true&copies={}", args.copies));
         }
+        if shape.trickle {
+            query.push("trickle=true".into());
+        }
         if shape.raw_leaves || shape.no_raw_leaves {
             query.push(format!("raw-leaves={}", shape.raw_leaves));
         }

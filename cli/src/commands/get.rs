@@ -3,6 +3,7 @@
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 use std::fs::{File, FileTimes, Permissions};
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +36,8 @@ pub fn get(client: &Client, args: &Get) -> Result<(), CliError> {
 /// Folders within folders, and entries in all, that `get` writes: a small DAG can hold endlessly many.
 const DEPTH_MAX: usize = 128;
 const ENTRIES_MAX: u64 = 1_000_000;
+/// Names that may be taken before a file is not written.
+const NAMES_TRIED: u32 = 1000;
 
 /// What was written so far.
 struct Got {
@@ -80,23 +83,29 @@ impl Got {
 
     /// Writes under another name first, so that a file that is there is whole.
     fn file(&mut self, client: &Client, of: &str, to: &Path) -> Result<(), CliError> {
-        let mut part = to.as_os_str().to_owned();
-        part.push(".part");
-        let part = PathBuf::from(part);
         let failed = |e: &std::io::Error| CliError::io(to.display(), e);
         let mut reader = self.bar.wrap_read(client.read(&format!("/v1/cat/{of}"))?);
-        let written = File::create_new(&part).map_err(|e| failed(&e)).and_then(|mut file| copy(&mut reader, &mut file, failed));
-        match written {
-            Ok(bytes) => {
-                std::fs::rename(&part, to).map_err(|e| failed(&e))?;
-                self.bytes += bytes;
-                self.files += 1;
-                Ok(())
-            }
-            Err(error) => {
-                let _ = std::fs::remove_file(&part);
-                Err(error)
-            }
+        let (part, mut file) = fresh(to).map_err(|e| failed(&e))?;
+        let written = copy(&mut reader, &mut file, failed)
+            .and_then(|bytes| std::fs::rename(&part, to).map(|()| bytes).map_err(|e| failed(&e)));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        self.bytes += written?;
+        self.files += 1;
+        Ok(())
+    }
+}
+
+/// A new file beside `to`. Its name is short, as that of `to` may be as long as names go, and one that nothing has: a folder may have entries of
+/// any name.
+fn fresh(to: &Path) -> std::io::Result<(PathBuf, File)> {
+    let mut taken = 0;
+    loop {
+        let path = to.with_file_name(format!(".timerose-{}-{taken}.part", std::process::id()));
+        match File::create_new(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && taken < NAMES_TRIED => taken += 1,
+            made => return made.map(|file| (path, file)),
         }
     }
 }

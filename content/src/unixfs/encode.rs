@@ -6,7 +6,8 @@ use cid::Cid;
 use unsigned_varint::encode;
 
 /// `Data.DataType` in unixfs.proto.
-const FILE: u64 = 2;
+pub(super) const RAW: u64 = 0;
+pub(super) const FILE: u64 = 2;
 const SYMLINK: u64 = 4;
 
 /// Keys of protobuf: a field's number and its wire type.
@@ -22,10 +23,10 @@ pub(super) struct Part {
     pub dag_size: u64,
 }
 
-/// A file, or a part of one, with its content in the block itself.
-pub(super) fn leaf(content: &[u8], meta: Meta) -> Vec<u8> {
+/// A file, or a part of one, with its content in the block itself; it is of the type [`FILE`] or [`RAW`].
+pub(super) fn leaf(kind: u64, content: &[u8], meta: Meta) -> Vec<u8> {
     let mut data = Vec::with_capacity(content.len() + 32);
-    number(&mut data, 1, FILE);
+    number(&mut data, 1, kind);
     if !content.is_empty() {
         bytes(&mut data, 2, content);
     }

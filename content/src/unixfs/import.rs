@@ -1,7 +1,8 @@
-//! Imports files and folder trees: the blocks of `ipfs add` (balanced, 174 links a node), of either CID version, with raw leaves or without.
+//! Imports files and folder trees: the blocks of `ipfs add`, of either CID version and layout, with raw leaves or without.
 
 use super::dir::build_dir;
 use super::encode::{self, Part};
+use super::layout::{Layout, Tree};
 use super::node::MAX_TARGET_BYTES;
 use super::{Error, MAX_DEPTH, Meta, Problem, Root, Sink, check_name};
 use crate::block::{self, ALIGN, Block, RAW};
@@ -16,8 +17,6 @@ use std::path::Path;
 pub const CHUNK_BYTES: usize = 256 << 10;
 /// Bytes in a chunk, at most: a leaf has a head as well, and is no larger than a block may be.
 pub const MAX_CHUNK_BYTES: usize = crate::block::MAX_BLOCK_BYTES - 256;
-/// Links in a node of a file's tree.
-pub const LINKS_PER_NODE: usize = 174;
 
 /// How content becomes blocks, in the terms of `ipfs add`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,12 +27,14 @@ pub struct Shape {
     pub raw_leaves: bool,
     /// Bytes in a part: 1 to [`MAX_CHUNK_BYTES`].
     pub chunk_bytes: usize,
+    /// How the parts of a file hang together.
+    pub layout: Layout,
 }
 
 impl Shape {
     /// What `ipfs add --cid-version` chooses.
     pub fn of(version: Version) -> Shape {
-        Shape { version, raw_leaves: version == Version::V1, chunk_bytes: CHUNK_BYTES }
+        Shape { version, raw_leaves: version == Version::V1, chunk_bytes: CHUNK_BYTES, layout: Layout::Balanced }
     }
 }
 
@@ -51,11 +52,10 @@ pub struct FileImporter {
     /// The chunk that is being filled: where it begins in its buffer, and the buffer.
     start: usize,
     buffer: Vec<u8>,
-    /// The first chunk of a file that something is to be recorded of: if no other follows, its block is the root, and says it.
+    /// The first chunk of a file that something is to be recorded of: if no other follows, its block may be the root, and says it.
     first: Option<Bytes>,
-    /// The parts that have no node above them yet: leaves, the nodes above these, and so on.
-    layers: Vec<Vec<Part>>,
-    root: Root,
+    tree: Tree,
+    made: Made,
 }
 
 impl Default for FileImporter {
@@ -71,7 +71,8 @@ impl FileImporter {
         shape.chunk_bytes = shape.chunk_bytes.clamp(1, MAX_CHUNK_BYTES);
         // Even an empty file has one block, which `finish` makes: this CID is never seen.
         let root = Root { cid: Cid::default(), size: 0, dag_size: 0, blocks: 0 };
-        FileImporter { shape, meta, start: 0, buffer: Vec::new(), first: None, layers: Vec::new(), root }
+        let (tree, made) = (Tree::new(shape.layout), Made { shape, root });
+        FileImporter { shape, meta, start: 0, buffer: Vec::new(), first: None, tree, made }
     }
 
     /// Appends bytes; the blocks that become complete go to the sink.
@@ -98,23 +99,21 @@ impl FileImporter {
 
     /// Ends the file; the last blocks, the root last of all, go to the sink.
     pub fn finish<E>(mut self, sink: &mut Sink<'_, E>) -> Result<Root, E> {
-        if self.buffer.len() > self.start || (self.root.blocks == 0 && self.first.is_none()) {
+        let lone = self.may_be_root();
+        if self.buffer.len() > self.start || lone {
             let last = self.chunk();
-            let meta = if self.root.blocks == 0 && self.first.is_none() { self.meta } else { Meta::default() };
-            self.leaf(last, meta, sink)?;
+            self.leaf(last, if lone { self.meta } else { Meta::default() }, sink)?;
         } else if let Some(only) = self.first.take() {
             self.leaf(only, self.meta, sink)?;
         }
-        loop {
-            let left = self.layers.iter().map(Vec::len).sum::<usize>();
-            let Some(lowest) = self.layers.iter().position(|layer| !layer.is_empty()) else { break };
-            if left <= 1 {
-                break;
-            }
-            let is_root = self.layers[lowest].len() == left && left <= LINKS_PER_NODE;
-            self.node(lowest, if is_root { self.meta } else { Meta::default() }, sink)?;
-        }
-        Ok(self.root)
+        let FileImporter { tree, mut made, meta, .. } = self;
+        tree.finish(meta, &mut |parts, meta| made.branch(parts, meta, sink))?;
+        Ok(made.root)
+    }
+
+    /// Whether the block of the present chunk is the root if the file ends with it.
+    fn may_be_root(&self) -> bool {
+        self.shape.layout == Layout::Balanced && self.made.root.blocks == 0 && self.first.is_none()
     }
 
     /// Bytes that the present chunk has room for; makes a buffer for it if it has none.
@@ -131,12 +130,13 @@ impl FileImporter {
     }
 
     fn filled<E>(&mut self, more: usize, sink: &mut Sink<'_, E>) -> Result<(), E> {
-        self.root.size += more as u64;
+        self.made.root.size += more as u64;
         if self.buffer.len() - self.start < self.shape.chunk_bytes {
             return Ok(());
         }
+        let lone = self.may_be_root();
         let chunk = self.chunk();
-        if self.meta != Meta::default() && self.root.blocks == 0 && self.first.is_none() {
+        if self.meta != Meta::default() && lone {
             self.first = Some(chunk);
             return Ok(());
         }
@@ -154,43 +154,44 @@ impl FileImporter {
         if let Some(first) = self.first.take() {
             self.leaf(first, Meta::default(), sink)?;
         }
+        let FileImporter { tree, made, .. } = self;
+        let leaf = made.leaf(chunk, meta, sink)?;
+        tree.add(leaf, &mut |parts, meta| made.branch(parts, meta, sink))
+    }
+}
+
+/// Makes the blocks of a file, and counts them.
+struct Made {
+    shape: Shape,
+    /// So far; its CID is that of the latest block.
+    root: Root,
+}
+
+impl Made {
+    fn leaf<E>(&mut self, chunk: Bytes, meta: Meta, sink: &mut Sink<'_, E>) -> Result<Part, E> {
         let size = chunk.len() as u64;
         let (cid, block) = if self.shape.raw_leaves {
             (block::cid_v1(RAW, &chunk), chunk)
         } else {
-            let block = encode::leaf(&chunk, meta);
+            let kind = match self.shape.layout {
+                Layout::Balanced => encode::FILE,
+                Layout::Trickle => encode::RAW,
+            };
+            let block = encode::leaf(kind, &chunk, meta);
             (block::cid_pb(self.shape.version, &block), block.into())
         };
         let dag_size = block.len() as u64;
         self.emit(cid, block, sink)?;
-        self.link(0, Part { cid, size, dag_size });
-        // A full layer waits for one part more: its node may be the root.
-        let mut depth = 0;
-        while self.layers.get(depth).is_some_and(|layer| layer.len() > LINKS_PER_NODE) {
-            self.node(depth, Meta::default(), sink)?;
-            depth += 1;
-        }
-        Ok(())
+        Ok(Part { cid, size, dag_size })
     }
 
-    /// Makes a node of the first parts of a layer.
-    fn node<E>(&mut self, depth: usize, meta: Meta, sink: &mut Sink<'_, E>) -> Result<(), E> {
-        let layer = &mut self.layers[depth];
-        let parts: Vec<Part> = layer.drain(..layer.len().min(LINKS_PER_NODE)).collect();
+    fn branch<E>(&mut self, parts: &[Part], meta: Meta, sink: &mut Sink<'_, E>) -> Result<Part, E> {
         let size = parts.iter().map(|part| part.size).sum();
-        let block = encode::branch(&parts, meta);
+        let block = encode::branch(parts, meta);
         let cid = block::cid_pb(self.shape.version, &block);
         let dag_size = parts.iter().map(|part| part.dag_size).sum::<u64>() + block.len() as u64;
         self.emit(cid, block.into(), sink)?;
-        self.link(depth + 1, Part { cid, size, dag_size });
-        Ok(())
-    }
-
-    fn link(&mut self, depth: usize, part: Part) {
-        if self.layers.len() == depth {
-            self.layers.push(Vec::new());
-        }
-        self.layers[depth].push(part);
+        Ok(Part { cid, size, dag_size })
     }
 
     fn emit<E>(&mut self, cid: Cid, data: Bytes, sink: &mut Sink<'_, E>) -> Result<(), E> {

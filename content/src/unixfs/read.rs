@@ -5,7 +5,8 @@ use super::{Error, Get, Problem, fetch};
 use bytes::Bytes;
 use cid::Cid;
 
-/// Levels of a file's tree, at most: 174 links a node would reach 2^119 leaves.
+/// Levels of a file's tree, at most. Balanced, with 174 links a node, they hold 2^111 leaves; in the trickle layout 10^12, each of which may have
+/// 256 KiB and more.
 pub const MAX_FILE_DEPTH: usize = 16;
 
 /// A part of the file under a node.

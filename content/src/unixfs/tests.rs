@@ -88,7 +88,8 @@ fn every_shape_of_tree_is_that_of_the_reference_importer() {
                 ours.push((*block.cid(), block.into_data().to_vec()));
                 Ok(())
             };
-            let mut importer = FileImporter::new(Shape { version, raw_leaves, chunk_bytes: zeros.len() }, meta);
+            let mut importer =
+                FileImporter::new(Shape { version, raw_leaves, chunk_bytes: zeros.len(), layout: Layout::Balanced }, meta);
             // The reference records nothing of a file that is exactly one chunk, as it learns too late that no other comes.
             let theirs_chunk = if leaves == 1 && last == 0 { zeros.len() + 1 } else { zeros.len() };
             let mut adder = FileAdder::builder()

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::io::Read;
 use std::time::Duration;
-use timerose_content::{Meta, Shape, unixfs};
+use timerose_content::{Layout, Meta, Shape, unixfs};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -42,6 +42,9 @@ pub(super) struct AddQuery {
     raw_leaves: Option<bool>,
     /// `size-N`
     chunker: Option<String>,
+    /// Whether files are laid out so, rather than balanced.
+    #[serde(default)]
+    trickle: bool,
     /// Whether what an archive says of modes and times is recorded.
     #[serde(default)]
     preserve_mode: bool,
@@ -70,6 +73,9 @@ impl AddQuery {
             let size = size.filter(|size| (1..=unixfs::MAX_CHUNK_BYTES).contains(size));
             let bound = || format!("chunker is size-N, with N from 1 to {}", unixfs::MAX_CHUNK_BYTES);
             shape.chunk_bytes = size.ok_or_else(|| refused(&bound()))?;
+        }
+        if self.trickle {
+            shape.layout = Layout::Trickle;
         }
         let octal = |mode: &String| u32::from_str_radix(mode, 8).ok().filter(|mode| *mode <= Meta::MODE);
         let mode =
