@@ -1,6 +1,7 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
 mod archive;
+mod cached;
 mod import;
 mod pins;
 mod repo;
@@ -369,6 +370,9 @@ impl Driver {
             }
             ContentRequest::Block { cid, answer } => {
                 let _ = answer.send(self.block(cid, &[]).await);
+            }
+            ContentRequest::Cached { root, path, alone, answer } => {
+                let _ = answer.send(self.cached(root, path, alone).await);
             }
             ContentRequest::Put { block, answer } => {
                 let _ = answer.send(self.put(block).await);

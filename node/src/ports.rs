@@ -52,6 +52,8 @@ pub(crate) enum ContentRequest {
     Car { root: Cid, path: String, how: CarHow, chunks: Chunks },
     /// Keep the blocks of a CAR, and pin its roots where that is asked for.
     ImportCar { source: Box<dyn Read + Send>, pin: bool, answer: Answer<Imported> },
+    /// Whether what a path names, or its block `alone`, can be given without asking anybody.
+    Cached { root: Cid, path: String, alone: bool, answer: Answer<bool> },
     /// The bytes of one block, from peers where it is not here.
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
