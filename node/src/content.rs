@@ -429,7 +429,8 @@ impl Driver {
         let content = self.0.content.clone();
         blocking(move || {
             let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
-            Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
+            let (max, room) = (content.store().max_bytes(), content.store().room());
+            Ok(Kept { blocks, bytes, max, room })
         })
         .await
     }

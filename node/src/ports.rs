@@ -12,7 +12,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use timerose_content::blockstore::Report;
+use timerose_content::blockstore::{Report, Room};
 use timerose_content::{Hold, Ledger, Meta, Pin, Shape, Stats, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
@@ -85,6 +85,8 @@ pub(crate) struct Kept {
     pub bytes: u64,
     /// How many bytes they may take, if that is bounded.
     pub max: Option<u64>,
+    /// What became of the room since the node began.
+    pub room: Room,
 }
 
 /// Who has a block.
