@@ -36,7 +36,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Config, StartError};
 use crate::finder::Routes;
-use crate::ports::{ContentRequest, Exchanged, Kept, Manifests, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Exchanged, Functions, Kept, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -65,7 +65,7 @@ struct Inner {
     parcels: Arc<Semaphore>,
     /// What can still be taken back.
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
-    functions: Manifests,
+    functions: Functions,
     imports: Imports,
     needs: Vec<Arc<dyn Needs>>,
     routes: Routes,
@@ -78,7 +78,7 @@ impl Driver {
         config: &Config,
         me: NodeId,
         requests: Requests,
-        functions: Manifests,
+        functions: Functions,
         needs: Vec<Arc<dyn Needs>>,
         routes: Routes,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {

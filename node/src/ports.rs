@@ -349,11 +349,11 @@ impl Known {
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
 
-/// Manifests that were read and checked. Cheap to clone.
+/// The functions whose manifests were read and checked. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Manifests(Arc<RwLock<HashMap<Cid, Arc<Function>>>>);
+pub(crate) struct Functions(Arc<RwLock<HashMap<Cid, Arc<Function>>>>);
 
-impl Manifests {
+impl Functions {
     /// A manifest that is here.
     pub fn get(&self, cid: &Cid) -> Option<Arc<Function>> {
         self.0.read().get(cid).cloned()
