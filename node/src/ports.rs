@@ -489,6 +489,8 @@ pub(crate) struct ApiPorts {
     pub net: Net,
     /// Who may ask in this node's place.
     pub delegates: Delegates,
+    /// WebSockets on this machine that this node opens as it begins.
+    pub sockets: usize,
 }
 
 /// What the drivers count, for `/metrics`.

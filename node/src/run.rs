@@ -136,6 +136,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         announcements,
         net,
         delegates,
+        sockets: api::sockets(&config.listen).count(),
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
 
