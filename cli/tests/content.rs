@@ -464,6 +464,21 @@ fn a_client_that_trusts_nobody_gets_blocks_and_archives_that_it_can_check() {
     for query in ["entity-bytes=1-2", "entity-bytes=5:2", "dag-scope=some", "car-version=2", "car-order=bfs"] {
         assert_eq!(gateway.get(&format!("{cid}?format=car&{query}"), &[]).status(), 400, "{query}");
     }
+    // A cache keeps what only a header asked for under an address of its own.
+    for (path, accept, location) in [
+        ("/sub", "application/vnd.ipld.raw", "/sub?format=raw"),
+        ("/sub?dag-scope=block", "application/vnd.ipld.car;dups=y", "/sub?dag-scope=block&format=car&car-dups=y"),
+        ("/sub?format=car", "application/vnd.ipld.raw", ""),
+        ("/root", "text/plain, application/vnd.ipld.raw;q=0.9", ""),
+    ] {
+        let negotiated = gateway.get(&format!("{cid}{path}"), &[("accept", accept)]);
+        let expected = if location.is_empty() { String::new() } else { format!("/ipfs/{cid}{location}") };
+        assert_eq!(
+            (negotiated.status().as_u16(), header(&negotiated, "content-location")),
+            (200, &expected[..]),
+            "{path} {accept}"
+        );
+    }
     // By this a client finds out whether it speaks to a gateway.
     for (kind, size) in [("application/vnd.ipld.raw", 0), ("application/vnd.ipld.car", 26)] {
         let probe = gateway.get("bafkqaaa", &[("accept", kind)]);
@@ -485,4 +500,37 @@ fn a_client_that_remembers_nothing_gets_a_block_as_often_as_it_is_linked_to() {
         assert!(header(&car, "content-type").ends_with(accept));
         assert_eq!(checked(&bytes(car), true).0.len(), blocks, "{accept}");
     }
+}
+
+#[test]
+fn who_asks_only_for_what_is_here_has_nothing_fetched() {
+    let world = World::new();
+    let dids = ["a", "b"].map(|name| world.did(name));
+    let trust: Vec<&str> = dids.iter().flat_map(|did| ["--trust", did.as_str()]).collect();
+    let a = world.node("a", &trust);
+    let b = world.node("b", &[&trust[..], &["--join", &a.addr()]].concat());
+    b.wait_for("members_connected", |members| members == 2);
+    world.write("site/large", content(600_000));
+    world.write("site/small", "small");
+    let cid = add(&world, &a, &world.path("site"), &[]);
+    let (here, there) = (Gateway::of(&a), Gateway::of(&b));
+    let cached = [("cache-control", "no-transform, only-if-cached")];
+    let paths = ["", "/", "/large", "/large?format=raw", "/?format=car", "/small"].map(|path| format!("{cid}{path}"));
+    for path in &paths {
+        assert_ne!(here.get(path, &cached).status(), 412, "{path}");
+        let absent = there.get(path, &cached);
+        assert_eq!((absent.status().as_u16(), bytes(absent).len()), (412, 0), "{path}");
+    }
+    assert_eq!(b.metric("block_bytes_received_total"), 0, "something was fetched");
+    // A part of a file is not yet the file.
+    assert_eq!(there.get(&format!("{cid}/large"), &[("range", "bytes=0-9")]).status(), 206);
+    assert_eq!(there.get(&format!("{cid}/large"), &cached).status(), 412);
+    assert_eq!(there.get(&format!("{cid}/large?format=raw"), &cached).status(), 200);
+    for name in ["large", "small"] {
+        bytes(there.get(&format!("{cid}/{name}"), &[]));
+    }
+    for path in &paths {
+        assert_ne!(there.get(path, &cached).status(), 412, "{path}");
+    }
+    assert_eq!(there.get(&format!("{cid}/none"), &cached).status(), 404, "nobody has to be asked for it");
 }

@@ -51,6 +51,7 @@ fn next(lines: &mut Lines, name: &str) -> Value {
 fn the_page_and_the_api_are_guarded() {
     let world = World::new();
     let node = world.node("a", &[]);
+    let mut page = ask(&node, "/", &[]);
     for path in ["/", "/healthz", "/v1/members", "/nowhere", "/assets/nothing.js"] {
         let answer = ask(&node, path, &[]);
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -58,14 +59,11 @@ fn the_page_and_the_api_are_guarded() {
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
         assert_eq!(header("cross-origin-resource-policy"), "same-origin", "{path}");
     }
-    let mut page = ask(&node, "/", &[]);
     assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
     assert!(page.body_mut().read_to_string().expect("text").contains("<title>TimeRose</title>"));
-    // A node is ready when it has one of its addresses.
-    world::wait_until("a policy that names the node's WebSocket", || {
-        let policy = ask(&node, "/", &[]).headers()["content-security-policy"].to_str().expect("text").to_string();
-        policy.contains("connect-src 'self' ws://127.0.0.1:")
-    });
+    // Its first answer waited for the WebSocket: a node is ready when it has one of its addresses.
+    let policy = page.headers()["content-security-policy"].to_str().expect("text");
+    assert!(policy.contains("connect-src 'self' ws://127.0.0.1:"), "{policy}");
     let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
     let statuses = ["/", "/v1/members"].map(|path| ask(&node, path, &link).status().as_u16());
     assert_eq!(statuses, [200, 403], "another site may link to the page, and to nothing else");

@@ -63,6 +63,8 @@ fn a_node_keeps_within_its_bound_refuses_what_does_not_fit_and_loses_nothing() {
         assert!(said.stderr.contains(part), "{part}: {}", said.stderr);
     }
     assert!(is_here(&world, &node, &pinned, 1, 2 * MIB) && is_here(&world, &node, &loose, 2, 5 * MIB));
+    assert_eq!(node.metric("store_max_bytes"), 8 * MIB as u64);
+    assert!(node.metric("store_bytes") > 7 * MIB as u64 && node.metric("store_refused_total") > 0);
     let fetched = run(&world, &late, &["pin", "add", &wanted]);
     assert!(fetched.code == 6 && fetched.stderr.contains("StorageFull"), "{}", fetched.stderr);
     // What nobody needs goes by itself, once it is old enough.
@@ -71,6 +73,9 @@ fn a_node_keeps_within_its_bound_refuses_what_does_not_fit_and_loses_nothing() {
     assert!(is_here(&world, &node, &pinned, 1, 2 * MIB));
     assert_eq!(run(&world, &node, &["cat", &loose]).code, 3, "it made room");
     assert!(stat(&world, &node)["bytes"].as_u64() <= Some(8 * MIB as u64));
+    // Room may be there before the collection has ended.
+    node.wait_for("store_collections_total", |collections| collections > 0);
+    assert!(node.metric("store_freed_bytes_total") > 0);
     assert_eq!(run(&world, &node, &["repo", "verify", "-o", "json"]).json()["wrong"], 0);
 }
 

@@ -65,6 +65,7 @@ fn the_metrics_are_open_metrics_and_the_book_lists_each() {
     let sample = |(name, kind): (String, String)| if kind == "counter" { (name + "_total", kind) } else { (name, kind) };
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), families.into_iter().map(sample).collect(), "docs/metrics.md and GET /metrics");
     assert!(text.contains("timerose_call_duration_seconds_count 1\n"), "{text}");
+    assert!(text.contains("timerose_store_max_bytes +Inf\n"), "there is no bound: {text}");
     assert!(text.contains(&format!("# {{trace_id=\"{trace}\"}} ")), "the call is an exemplar: {text}");
 }
 

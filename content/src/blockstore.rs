@@ -21,6 +21,7 @@ mod writer;
 
 pub use batch::{BATCH_BLOCKS, BATCH_BYTES, BatchWriter};
 pub(crate) use bound::Bound;
+pub use bound::Room;
 pub use error::StoreError;
 pub use index::{MAX_SMALL_BYTES, StoreStat};
 pub use staging::{MAX_STAGED_BYTES, StageFull};
@@ -165,10 +166,14 @@ impl Blockstore {
     /// and fails with [`StoreError::OverMax`] if that does not help; then none is stored.
     pub fn put_many(&self, blocks: &[Block]) -> Result<(), StoreError> {
         let put = || self.begin_put(blocks.to_vec())?.wait();
-        match put() {
-            Err(StoreError::OverMax { .. }) if self.make_room(blocks) => put()?,
-            other => other?,
+        let ended = match put() {
+            Err(StoreError::OverMax { .. }) if self.make_room(blocks) => put(),
+            other => other,
+        };
+        if let Err(StoreError::OverMax { .. }) = ended {
+            self.bound().refused();
         }
+        ended?;
         self.announce(&blocks.iter().map(|block| *block.cid().hash()).collect::<Vec<_>>());
         Ok(())
     }
@@ -225,6 +230,11 @@ impl Blockstore {
     /// How many bytes blocks may take, if that is bounded.
     pub fn max_bytes(&self) -> Option<u64> {
         self.0.disk.bound.max()
+    }
+
+    /// What became of the room since the store was opened.
+    pub fn room(&self) -> Room {
+        self.0.disk.bound.room()
     }
 
     /// Where it is.

@@ -119,7 +119,7 @@ pub(crate) fn collect(
     };
     // All of it was for this collection alone.
     let _ = write.abort();
-    report
+    report.inspect(|report| store.bound().freed(report.freed))
 }
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {

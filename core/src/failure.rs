@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use cid::Cid;
 use core::fmt;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a call, a job or a look-up did not give what was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,9 +16,12 @@ pub enum Failure {
         cid: Cid,
         /// How many peers were asked.
         asked: u32,
-        /// Some of those that were said to have it, and why it did not come from them.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        /// Some of those that were said to have it, and why it did not come from them: [`PROVIDERS_MAX`] at most.
+        #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "first_few")]
         failed: Vec<Provider>,
+        /// How many more there were.
+        #[serde(default, skip_serializing_if = "is_none")]
+        more: u32,
     },
     /// No member that this node trusts can run the function.
     NoExecutor {
@@ -110,13 +113,31 @@ pub struct Provider {
     pub why: String,
 }
 
-/// Providers that a failure names; what more there are is left out.
+/// Providers that a failure names; more there are in number alone.
 pub const PROVIDERS_MAX: usize = 8;
+
+/// Reads the providers that may be named. A peer says who they are, and could say it of any number.
+fn first_few<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Provider>, D::Error> {
+    let mut all = Vec::<Provider>::deserialize(from)?;
+    all.truncate(PROVIDERS_MAX);
+    Ok(all)
+}
+
+fn is_none(count: &u32) -> bool {
+    *count == 0
+}
 
 impl Failure {
     /// That nobody who was asked has a block.
     pub fn not_found(cid: Cid, asked: u32) -> Failure {
-        Failure::NotFound { cid, asked, failed: Vec::new() }
+        Failure::NotFound { cid, asked, failed: Vec::new(), more: 0 }
+    }
+
+    /// That it did not come from those either who were said to have it.
+    pub fn not_given(cid: Cid, asked: u32, mut failed: Vec<Provider>) -> Failure {
+        let more = u32::try_from(failed.len().saturating_sub(PROVIDERS_MAX)).unwrap_or(u32::MAX);
+        failed.truncate(PROVIDERS_MAX);
+        Failure::NotFound { cid, asked, failed, more }
     }
 
     /// The name under which scripts and the API know this failure.
@@ -191,9 +212,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::NotFound { cid, asked, failed } => {
+            Failure::NotFound { cid, asked, failed, more } => {
                 write!(f, "{cid} was not found; {asked} peers were asked")?;
-                failed.iter().try_for_each(|Provider { peer, why }| write!(f, "; {peer} was said to have it: {why}"))
+                failed.iter().try_for_each(|Provider { peer, why }| write!(f, "; {peer} was said to have it: {why}"))?;
+                if *more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
             }
             Failure::NoExecutor { needed, seen } => write!(f, "no executor for {needed} among {seen} members"),
             Failure::Overloaded { .. } => write!(f, "all executors and the queue are full"),
@@ -226,3 +248,32 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{RAW, cid_of};
+    use alloc::string::ToString;
+
+    fn providers(count: usize) -> Vec<Provider> {
+        (0..count).map(|n| Provider { peer: format!("p{n}"), why: "it did not give it".into() }).collect()
+    }
+
+    #[test]
+    fn of_many_who_did_not_give_a_block_some_are_named_and_the_others_counted() {
+        let cid = cid_of(RAW, b"lost");
+        let few = Failure::not_given(cid, 3, providers(PROVIDERS_MAX));
+        assert!(few.to_string().ends_with("; p7 was said to have it: it did not give it"), "{few}");
+        let many = Failure::not_given(cid, 3, providers(PROVIDERS_MAX + 5));
+        assert!(many.to_string().ends_with("; p7 was said to have it: it did not give it; and 5 more"), "{many}");
+    }
+
+    #[test]
+    fn a_peer_that_names_many_is_heard_on_the_first() {
+        let cid = cid_of(RAW, b"lost");
+        let said = Failure::NotFound { cid, asked: 3, failed: providers(100), more: 2 };
+        let bytes = serde_ipld_dagcbor::to_vec(&said).expect("encoded");
+        let heard: Failure = serde_ipld_dagcbor::from_slice(&bytes).expect("a failure");
+        assert_eq!(heard, Failure::NotFound { cid, asked: 3, failed: providers(PROVIDERS_MAX), more: 2 });
+    }
+}

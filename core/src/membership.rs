@@ -16,6 +16,7 @@ use crate::envelope::Via;
 use crate::function::Function;
 use crate::id::{Instant, MILLISECOND, NodeId, Now, SECOND};
 use crate::io::Output;
+use crate::mesh::smoothed;
 use crate::message::ADVERTS_MAX;
 use crate::placement::Unfit;
 use crate::record::Verified;
@@ -433,8 +434,7 @@ impl Membership {
     /// A round trip was measured.
     pub fn measured(&mut self, peer: NodeId, us: u64) {
         if let Some(member) = self.members.get_mut(&peer) {
-            // The smoothing of RFC 6298: an eighth of the new sample.
-            member.rtt_us = Some(member.rtt_us.map_or(us, |before| before - before / 8 + us / 8));
+            member.rtt_us = Some(member.rtt_us.map_or(us, |before| smoothed(before, us)));
         } else if self.connected.contains(&peer) {
             // The first is measured as the connection opens: a member that had none would count as far.
             self.early_us.insert(peer, us);

@@ -1,4 +1,4 @@
-//! Plain values of a service mesh's data plane: so far the retry budget, and shares of a bounded table.
+//! Plain values of a service mesh's data plane: so far the retry budget, shares of a bounded table, and round trips.
 
 use crate::id::Instant;
 
@@ -42,6 +42,13 @@ pub fn has_room(room: usize, taken: usize, mine: usize, parties: usize) -> bool 
     taken < room || (mine < (room / parties.max(1)).max(1) && taken < room.saturating_mul(2))
 }
 
+/// A round trip in microseconds, after another sample of it. What is added to a way only lengthens it, so a shorter sample is nearer the truth: half of
+/// it is taken at once, of a longer one an eighth, as RFC 6298 does. The first is taken while a node starts, and is often long.
+pub fn smoothed(before: u64, us: u64) -> u64 {
+    let share = if us < before { 2 } else { 8 };
+    before - before / share + us / share
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +59,14 @@ mod tests {
         assert!(has_room(10, 9, 9, 1) && !has_room(10, 10, 10, 1), "one alone has all of it, and no more");
         assert!(has_room(10, 10, 0, 2) && has_room(10, 14, 4, 2) && !has_room(10, 15, 5, 2), "a second has its half");
         assert!(has_room(10, 19, 0, 30) && !has_room(10, 20, 0, 30), "there is an end");
+    }
+
+    #[test]
+    fn a_long_first_sample_is_soon_forgotten_and_a_long_later_one_hardly_counts() {
+        let after = |samples: &[u64]| samples.iter().copied().reduce(smoothed).expect("samples");
+        assert!(after(&[800_000, 2000, 2000, 2000, 2000, 2000, 2000]) < 15_000);
+        assert!(after(&[2000, 2000, 2000, 80_000]) < 12_000);
+        assert!(after(&[u64::MAX, 0, u64::MAX]) < u64::MAX, "whatever was measured");
     }
 
     #[test]

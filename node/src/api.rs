@@ -56,6 +56,8 @@ struct Api {
     bodies_kib: Arc<Semaphore>,
 }
 
+pub(crate) use page::sockets;
+
 /// Serves the API on `addr` until the process ends, and gives the address it has.
 pub(crate) async fn serve(addr: SocketAddr, client: Client, ports: ApiPorts) -> Result<SocketAddr, StartError> {
     let fail = |e: std::io::Error| StartError::Listen { addr: addr.to_string(), why: e.to_string() };

@@ -18,7 +18,7 @@ use timerose_core::span::{Context, Question, Reply};
 use timerose_core::task::Task;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ports::{Known, Manifests, Requests, WorkSender};
+use crate::ports::{Functions, Known, Requests, WorkSender};
 
 /// Progress reports of one job, or of one check, that wait for its reader; further ones are left out.
 pub(crate) const PROGRESS_QUEUE: usize = 16;
@@ -32,7 +32,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     work: WorkSender,
     requests: Requests,
-    functions: Manifests,
+    functions: Functions,
     known: Known,
     calls: Waiting<Answer>,
     rankings: Waiting<Ranking>,
@@ -53,7 +53,7 @@ pub(crate) enum JobNews {
 
 impl Client {
     /// A client that gives new work to the loop by `work`. It saves the loop some questions by what is known beside it.
-    pub(crate) fn new(work: WorkSender, requests: Requests, functions: Manifests, known: Known) -> Client {
+    pub(crate) fn new(work: WorkSender, requests: Requests, functions: Functions, known: Known) -> Client {
         let (calls, rankings, searches, inquiries, accepts, works, jobs) = Default::default();
         Client(Arc::new(Inner { work, requests, functions, known, calls, rankings, searches, inquiries, accepts, works, jobs }))
     }

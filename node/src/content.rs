@@ -1,6 +1,7 @@
 //! The content driver: what the core and the API ask of the embedded IPFS node.
 
 mod archive;
+mod cached;
 mod import;
 mod pins;
 mod repo;
@@ -35,7 +36,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Config, StartError};
 use crate::finder::Routes;
-use crate::ports::{ContentRequest, Exchanged, Kept, Manifests, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
+use crate::ports::{ContentRequest, Exchanged, Functions, Kept, Named, NamedKind, Needs, Requests, Shelf, WorkSender};
 use import::Imports;
 use shelf::LocalShelf;
 
@@ -64,7 +65,7 @@ struct Inner {
     parcels: Arc<Semaphore>,
     /// What can still be taken back.
     running: Mutex<BTreeMap<Ticket, AbortHandle>>,
-    functions: Manifests,
+    functions: Functions,
     imports: Imports,
     needs: Vec<Arc<dyn Needs>>,
     routes: Routes,
@@ -77,7 +78,7 @@ impl Driver {
         config: &Config,
         me: NodeId,
         requests: Requests,
-        functions: Manifests,
+        functions: Functions,
         needs: Vec<Arc<dyn Needs>>,
         routes: Routes,
     ) -> Result<(Driver, exchange::Behaviour), StartError> {
@@ -370,6 +371,9 @@ impl Driver {
             ContentRequest::Block { cid, answer } => {
                 let _ = answer.send(self.block(cid, &[]).await);
             }
+            ContentRequest::Cached { root, path, alone, answer } => {
+                let _ = answer.send(self.cached(root, path, alone).await);
+            }
             ContentRequest::Put { block, answer } => {
                 let _ = answer.send(self.put(block).await);
             }
@@ -425,7 +429,8 @@ impl Driver {
         let content = self.0.content.clone();
         blocking(move || {
             let StoreStat { blocks, bytes } = content.store().stat().map_err(|e| of_store(&e))?;
-            Ok(Kept { blocks, bytes, max: content.store().max_bytes() })
+            let (max, room) = (content.store().max_bytes(), content.store().room());
+            Ok(Kept { blocks, bytes, max, room })
         })
         .await
     }

@@ -12,7 +12,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use timerose_content::blockstore::Report;
+use timerose_content::blockstore::{Report, Room};
 use timerose_content::{Hold, Ledger, Meta, Pin, Shape, Stats, gc};
 use timerose_core::failure::Failure;
 use timerose_core::function::{Entry, Function};
@@ -52,6 +52,8 @@ pub(crate) enum ContentRequest {
     Car { root: Cid, path: String, how: CarHow, chunks: Chunks },
     /// Keep the blocks of a CAR, and pin its roots where that is asked for.
     ImportCar { source: Box<dyn Read + Send>, pin: bool, answer: Answer<Imported> },
+    /// Whether what a path names, or its block `alone`, can be given without asking anybody.
+    Cached { root: Cid, path: String, alone: bool, answer: Answer<bool> },
     /// The bytes of one block, from peers where it is not here.
     Block { cid: Cid, answer: Answer<Bytes> },
     /// Keep a record.
@@ -83,6 +85,8 @@ pub(crate) struct Kept {
     pub bytes: u64,
     /// How many bytes they may take, if that is bounded.
     pub max: Option<u64>,
+    /// What became of the room since the node began.
+    pub room: Room,
 }
 
 /// Who has a block.
@@ -345,11 +349,11 @@ impl Known {
 /// Manifests that are kept read.
 const FUNCTIONS_MAX: usize = 256;
 
-/// Manifests that were read and checked. Cheap to clone.
+/// The functions whose manifests were read and checked. Cheap to clone.
 #[derive(Clone, Default)]
-pub(crate) struct Manifests(Arc<RwLock<HashMap<Cid, Arc<Function>>>>);
+pub(crate) struct Functions(Arc<RwLock<HashMap<Cid, Arc<Function>>>>);
 
-impl Manifests {
+impl Functions {
     /// A manifest that is here.
     pub fn get(&self, cid: &Cid) -> Option<Arc<Function>> {
         self.0.read().get(cid).cloned()
@@ -485,6 +489,8 @@ pub(crate) struct ApiPorts {
     pub net: Net,
     /// Who may ask in this node's place.
     pub delegates: Delegates,
+    /// WebSockets on this machine that this node opens as it begins.
+    pub sockets: usize,
 }
 
 /// What the drivers count, for `/metrics`.

@@ -28,7 +28,7 @@ use crate::config::{Config, StartError};
 use crate::finder::Routes;
 use crate::journal::Promises;
 use crate::keys::{Keys, peer_of, wall_clock};
-use crate::ports::{ApiPorts, Counters, Manifests, PORT_QUEUE, Requests, WorkReceiver, work_queue};
+use crate::ports::{ApiPorts, Counters, Functions, PORT_QUEUE, Requests, WorkReceiver, work_queue};
 use crate::receipts::Receipts;
 use crate::recorder::Recorder;
 use crate::telemetry::Telemetry;
@@ -101,7 +101,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let (done, done_rx) = mpsc::channel(DONE_QUEUE);
 
     let (promises, promised) = Promises::open(&config.dir)?;
-    let (functions, needs) = (Manifests::default(), vec![promises.needs()]);
+    let (functions, needs) = (Functions::default(), vec![promises.needs()]);
     let (routes, finds) = Routes::new();
     let announcements = routes.announcements.clone();
     let (library, exchange) = content::Driver::open(&config, keys.id(), requests.clone(), functions.clone(), needs, routes)?;
@@ -136,6 +136,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         announcements,
         net,
         delegates,
+        sockets: api::sockets(&config.listen).count(),
     };
     let api = api::serve(config.api, client.clone(), ports).await?;
 

@@ -25,11 +25,23 @@ struct Calls {
     kept: bool,
 }
 
+/// What became of a store's room since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Collections of garbage that ended well, whoever asked for them.
+    pub collections: u64,
+    /// Bytes in the blocks that they removed.
+    pub freed: u64,
+    /// Puts that were refused, as they did not fit after a collection either.
+    pub refused: u64,
+}
+
 /// The bound of one store; none until it is set.
 #[derive(Default)]
 pub(crate) struct Bound {
     max: OnceLock<u64>,
     used: AtomicU64,
+    room: Mutex<Room>,
     calls: Mutex<Calls>,
     changed: Condvar,
 }
@@ -45,6 +57,23 @@ impl Bound {
     /// Bytes that blocks may take.
     pub fn max(&self) -> Option<u64> {
         self.max.get().copied()
+    }
+
+    /// What became of the room so far.
+    pub fn room(&self) -> Room {
+        *self.room.lock()
+    }
+
+    /// Garbage was collected: so many bytes.
+    pub fn freed(&self, bytes: u64) {
+        let mut room = self.room.lock();
+        room.collections += 1;
+        room.freed += bytes;
+    }
+
+    /// A put was refused.
+    pub fn refused(&self) {
+        self.room.lock().refused += 1;
     }
 
     /// Bytes that are left; `None` where there is no bound.

@@ -114,7 +114,9 @@ impl From<Failure> for ApiError {
         };
         let mut body = json!({"code": failure.code(), "message": failure.to_string(), "hint": failure.hint()});
         let more = match &failure {
-            Failure::NotFound { cid, asked, failed } => json!({"cid": cid.to_string(), "asked": asked, "failed": failed}),
+            Failure::NotFound { cid, asked, failed, more } => {
+                json!({"cid": cid.to_string(), "asked": asked, "failed": failed, "more": more})
+            }
             Failure::NoExecutor { needed, seen } => json!({"needed": needed, "seen": seen}),
             Failure::Overloaded { retry_after_ms } => json!({"retry_after_ms": retry_after_ms}),
             Failure::Denied { rule, missing } => json!({"rule": rule, "missing": missing}),

@@ -7,22 +7,25 @@
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{
-    ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderValue, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, VARY,
 };
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use cid::Cid;
 use serde::Deserialize;
 
 use super::calls::{ask, parse_cid};
 use super::content::stream;
 use super::error::ApiError;
 use super::{Api, Shared};
-use crate::ports::{ContentRequest, Named, NamedKind};
+use crate::ports::{CarHow, ContentRequest, Named, NamedKind};
+use accept::{Range, accepted};
 use page::listing;
-use trustless::{block, car, car_how};
+use trustless::{block, car, car_how, repeats};
 use types::type_of;
 
+mod accept;
 mod page;
 mod trustless;
 mod types;
@@ -65,7 +68,7 @@ enum Form {
     /// One block.
     Raw,
     /// Blocks that can be checked.
-    Car,
+    Car(CarHow),
 }
 
 /// `GET /ipfs/CID[/path]`
@@ -94,12 +97,27 @@ pub(super) async fn get(
 
 async fn answer(api: &Api, method: &Method, uri: &Uri, at: &At, asked: &Ask, headers: &HeaderMap) -> Result<Response, ApiError> {
     let root = parse_cid(&at.cid)?;
-    let form = form(asked, headers)?;
-    match form {
-        Form::Plain => {}
-        Form::Raw => return block(api, root, &at.path, headers).await,
-        Form::Car => return car(api, root, &at.path, car_how(asked, accepted(headers))?, headers).await,
+    let ranges = accepted(headers);
+    let form = form(asked, &ranges)?;
+    if only_if_cached(headers) {
+        let (path, alone) = (at.path.clone(), form == Form::Raw);
+        if !ask(&api.ports.content, |answer| ContentRequest::Cached { root, path, alone, answer }).await? {
+            return Ok(StatusCode::PRECONDITION_FAILED.into_response());
+        }
     }
+    let verifiable = match form {
+        Form::Plain => return plain(api, method, uri, at, root, headers).await,
+        Form::Raw => block(api, root, &at.path, headers).await?,
+        Form::Car(how) => car(api, root, &at.path, how, headers).await?,
+    };
+    Ok(match content_location(uri, asked, form) {
+        Some(location) => ([(CONTENT_LOCATION, location)], verifiable).into_response(),
+        None => verifiable,
+    })
+}
+
+/// A file's bytes, or a page for a folder.
+async fn plain(api: &Api, method: &Method, uri: &Uri, at: &At, root: Cid, headers: &HeaderMap) -> Result<Response, ApiError> {
     let path = at.path.clone();
     let opened = ask(&api.ports.content, |answer| ContentRequest::Open { root, path, answer }).await?;
     let opened = opened.ok_or_else(|| ApiError::no_entry(uri.path()))?;
@@ -118,21 +136,45 @@ async fn answer(api: &Api, method: &Method, uri: &Uri, at: &At, asked: &Ask, hea
     }
 }
 
-fn form(asked: &Ask, headers: &HeaderMap) -> Result<Form, ApiError> {
-    let accepts =
-        |kind: &str| accepted(headers).split(',').any(|one| one.split(';').next().is_some_and(|one| one.trim() == kind));
+/// In which form content is asked for: by the query, or else by the best of the types in `Accept` that can be given. Blocks come only
+/// where they are named, and then before what is taken as gladly.
+fn form(asked: &Ask, accepted: &[Range<'_>]) -> Result<Form, ApiError> {
     match asked.format.as_deref() {
-        Some("raw") => Ok(Form::Raw),
-        Some("car") => Ok(Form::Car),
-        Some(other) => Err(ApiError::usage(format!("the format {other:?} is not known"), "raw and car are")),
-        None if accepts(RAW) => Ok(Form::Raw),
-        None if accepts(CAR) => Ok(Form::Car),
+        Some("raw") => return Ok(Form::Raw),
+        Some("car") => return Ok(Form::Car(car_how(asked, accepted)?)),
+        Some(other) => return Err(ApiError::usage(format!("the format {other:?} is not known"), "raw and car are")),
+        None => {}
+    }
+    let taken = accepted.iter().filter(|range| range.weight > 0);
+    let others = taken.clone().filter(|range| !range.is(RAW) && !range.is(CAR)).map(|range| range.weight).max();
+    let at_least = |range: &&Range<'_>| range.weight >= others.unwrap_or_default();
+    let given = |range: &Range<'_>| range.is(RAW) || range.is(CAR) && repeats(asked, range.parameters).is_some();
+    match taken.clone().filter(at_least).find(|range| given(range)) {
+        Some(range) if range.is(RAW) => Ok(Form::Raw),
+        Some(_) => Ok(Form::Car(car_how(asked, accepted)?)),
+        // Nothing but archives of a kind that is not given: the client is told so.
+        None if others.is_none() && taken.count() > 0 => Ok(Form::Car(car_how(asked, accepted)?)),
         None => Ok(Form::Plain),
     }
 }
 
-fn accepted(headers: &HeaderMap) -> &str {
-    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+/// The address under which a cache may keep blocks apart from files, where only `Accept` said that they are asked for.
+fn content_location(uri: &Uri, asked: &Ask, form: Form) -> Option<HeaderValue> {
+    let more = match form {
+        _ if asked.format.is_some() => return None,
+        Form::Plain => return None,
+        Form::Raw => "format=raw",
+        Form::Car(how) if how.repeats && asked.car_dups.is_none() => "format=car&car-dups=y",
+        Form::Car(_) => "format=car",
+    };
+    let query = uri.query().filter(|query| !query.is_empty()).map(|query| format!("{query}&")).unwrap_or_default();
+    HeaderValue::from_str(&format!("{}?{query}{more}", uri.path())).ok()
+}
+
+/// Whether nothing may be fetched for an answer.
+fn only_if_cached(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case("only-if-cached"))
 }
 
 /// Whether the client has what it asks for.
@@ -235,6 +277,7 @@ async fn folder(api: &Api, folder: &Named, root: &str, path: &str, headers: &Hea
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::header::ACCEPT;
 
     #[test]
     fn ranges_are_cut_to_the_file_and_what_is_no_range_is_passed_over() {
@@ -260,6 +303,43 @@ mod tests {
         }
         assert_eq!(part_of("bytes=0-", 0), Some(None));
         assert_eq!(part_of("bytes=-5", 0), Some(None));
+    }
+
+    #[test]
+    fn blocks_are_given_where_they_are_named_and_nothing_is_taken_more_gladly() {
+        let of = |accept: &'static str, asked: &Ask| {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            form(asked, &accepted(&headers)).ok().map(|form| match form {
+                Form::Plain => "plain",
+                Form::Raw => "raw",
+                Form::Car(how) if how.repeats => "car, repeated",
+                Form::Car(_) => "car",
+            })
+        };
+        let raw = Ask { format: Some("raw".into()), ..Ask::default() };
+        for (accept, given) in [
+            ("", Some("plain")),
+            ("*/*", Some("plain")),
+            ("text/html, application/xhtml+xml, */*;q=0.8", Some("plain")),
+            ("application/vnd.ipld.raw", Some("raw")),
+            ("Application/VND.ipld.RAW;q=0.1", Some("raw")),
+            ("application/vnd.ipld.raw, */*", Some("raw")),
+            ("text/html, application/vnd.ipld.car", Some("car")),
+            ("text/html, application/vnd.ipld.car;q=0.9", Some("plain")),
+            ("*/*;q=0.1, application/vnd.ipld.car;q=0.2", Some("car")),
+            ("application/vnd.ipld.raw;q=0.5, application/vnd.ipld.car;q=0.7", Some("car")),
+            ("application/vnd.ipld.car, application/vnd.ipld.raw", Some("car")),
+            ("application/vnd.ipld.raw, application/vnd.ipld.car", Some("raw")),
+            ("application/vnd.ipld.car;dups=y;q=0.9, application/vnd.ipld.raw;q=0.8", Some("car, repeated")),
+            ("application/vnd.ipld.car;version=2, application/vnd.ipld.raw;q=0.8", Some("raw")),
+            ("application/vnd.ipld.car;version=2, */*;q=0.8", Some("plain")),
+            ("application/vnd.ipld.car;version=2", None),
+            ("application/vnd.ipld.raw;q=0", Some("plain")),
+            ("application/vnd.ipld.raw;q=0.000, application/vnd.ipld.car;q=0.001", Some("car")),
+        ] {
+            assert_eq!(of(accept, &Ask::default()), given, "{accept}");
+            assert_eq!(of(accept, &raw), Some("raw"), "the query counts before the header: {accept}");
+        }
     }
 
     #[test]

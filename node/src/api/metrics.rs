@@ -11,7 +11,7 @@ use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
 use crate::net::{NetStat, TopicKind, TopicStat};
-use crate::ports::{ContentRequest, Counters};
+use crate::ports::{ContentRequest, Counters, Kept};
 use crate::telemetry::Telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -19,8 +19,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// `GET /metrics`
 pub(super) async fn metrics(State(api): Shared) -> Result<Response, ApiError> {
     let moved = ask(&api.ports.content, |answer| ContentRequest::Exchanged { answer }).await?.stats;
+    let kept = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
     let mut page = Page(String::new());
     page.counted(&api.ports.counters, &moved, &api.ports.telemetry);
+    page.kept(&kept);
     page.net(&api.ports.net.stat().await.ok_or_else(ApiError::ending)?);
     page.seen(&api.ports.view.borrow());
     page.gauge("timerose_work_waiting", "New work that waits for the loop.", Counters::read(&api.ports.counters.work_waiting));
@@ -76,6 +78,17 @@ impl Page {
         let calls = "timerose_call_duration_seconds";
         self.family(calls, "histogram", "How long calls took that this node's API was asked for.");
         telemetry.calls().write(calls, &mut self.0);
+    }
+
+    /// What the store keeps.
+    fn kept(&mut self, kept: &Kept) {
+        self.gauge("timerose_store_blocks", "Blocks that are kept.", kept.blocks);
+        self.gauge("timerose_store_bytes", "Bytes in them.", kept.bytes);
+        let max = kept.max.map_or("+Inf".to_string(), |max| max.to_string());
+        self.gauge("timerose_store_max_bytes", "Bytes that they may take.", max);
+        self.counter("timerose_store_collections", "Collections of garbage that ended well.", kept.room.collections);
+        self.counter("timerose_store_freed_bytes", "Bytes in the blocks that these removed.", kept.room.freed);
+        self.counter("timerose_store_refused", "Puts refused for want of room within the bound.", kept.room.refused);
     }
 
     /// What the swarm counts.

@@ -7,6 +7,8 @@ use axum::http::header::{
 };
 use axum::response::{IntoResponse, Response};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use timerose_core::view::View;
 
 use super::Shared;
 use super::error::ApiError;
@@ -20,6 +22,9 @@ const UNBUILT: &str = include_str!("page.html");
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+/// How long a page waits for the node's WebSockets to open.
+const SOCKETS_WAIT: Duration = Duration::from_secs(10);
+
 /// What every answer says to a browser: scripts and styles are files of this host, nothing is taken from other hosts, no
 /// text becomes markup but the page's own, and no other page may frame this one.
 const HEADERS: [(HeaderName, HeaderValue); 5] = [
@@ -37,16 +42,26 @@ pub(super) fn guard(headers: &mut HeaderMap) {
     }
 }
 
-/// `GET /`. The page may also speak to the node's own WebSockets on this machine, by which it has a part in PubSub.
+/// `GET /`. The page may also speak to the node's own WebSockets on this machine, by which it has a part in PubSub: a page that is asked for
+/// before the node knows where these are waits for them, or could not speak to them until it is loaded anew.
 pub(super) async fn index(State(api): Shared) -> Response {
     let page = find("index.html").unwrap_or(UNBUILT.as_bytes());
-    let policy = {
-        let view = api.ports.view.borrow();
-        let addrs = view.members.get(&view.me).map(|me| &me.addrs[..]).unwrap_or_default();
-        policy_with(addrs.iter().filter_map(|addr| socket_of(addr)))
-    };
+    let mut view = api.ports.view.clone();
+    // Where they are not opened in time, the page does without.
+    let _ = tokio::time::timeout(SOCKETS_WAIT, view.wait_for(|view| sockets(own_addrs(view)).count() >= api.ports.sockets)).await;
+    let policy = policy_with(sockets(own_addrs(&api.ports.view.borrow())));
     let headers = [(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")), (CONTENT_SECURITY_POLICY, policy)];
     (headers, [(CACHE_CONTROL, "no-cache")], page).into_response()
+}
+
+/// This node's addresses.
+fn own_addrs(view: &View) -> &[String] {
+    view.members.get(&view.me).map(|me| &me.addrs[..]).unwrap_or_default()
+}
+
+/// Those WebSockets among multiaddrs that a browser on this machine finds.
+pub(crate) fn sockets(addrs: &[String]) -> impl Iterator<Item = SocketAddr> {
+    addrs.iter().filter_map(|addr| socket_of(addr))
 }
 
 /// The policy of the page, with what it may connect to besides.
@@ -121,7 +136,7 @@ mod tests {
             "/ip4/127.0.0.1/tcp/4005; script-src */ws",
             "/ip6/::1/tcp/4006/ws",
         ];
-        let policy = policy_with(addrs.iter().filter_map(|addr| socket_of(addr)));
+        let policy = policy_with(sockets(&addrs.map(String::from)));
         let connect = "connect-src 'self' ws://127.0.0.1:4002 ws://127.0.0.1:4003;";
         assert!(policy.to_str().expect("text").contains(connect), "{policy:?}");
         assert_eq!(policy_with(std::iter::empty()), POLICY);

@@ -29,7 +29,7 @@ pub(super) struct VerifyBody {
 
 /// `GET /v1/repo`
 pub(super) async fn stat(State(api): Shared) -> Result<Json<Value>, ApiError> {
-    let Kept { blocks, bytes, max } = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
+    let Kept { blocks, bytes, max, .. } = ask(&api.ports.content, |answer| ContentRequest::Stat { answer }).await?;
     Ok(Json(json!({"blocks": blocks, "bytes": bytes, "max": max})))
 }
 

@@ -6,7 +6,7 @@ use libp2p::PeerId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use timerose_content::{Fetch, FetchError, pin};
-use timerose_core::failure::{self, Failure, PROVIDERS_MAX};
+use timerose_core::failure::{self, Failure};
 use timerose_core::id::NodeId;
 
 use super::{Driver, FETCH_MAX, archive, blocking, of_fetch, of_store};
@@ -119,6 +119,5 @@ fn named(failure: Failure, tried: &BTreeSet<PeerId>, missed: &BTreeSet<PeerId>) 
     let out_of_reach: BTreeSet<PeerId> = missed.difference(tried).copied().collect();
     let mut failed = of(&out_of_reach, "it cannot be reached");
     failed.extend(of(tried, "it did not give it"));
-    failed.truncate(PROVIDERS_MAX);
-    Failure::NotFound { cid, asked, failed }
+    Failure::not_given(cid, asked, failed)
 }

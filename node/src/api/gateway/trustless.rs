@@ -10,6 +10,7 @@ use std::fmt;
 use super::super::calls::ask;
 use super::super::content::stream;
 use super::super::error::ApiError;
+use super::accept::Range;
 use super::{Api, Ask, CAR, FOR_EVER, RAW, kept};
 use crate::ports::{CarHow, ContentRequest, Scope, Span};
 
@@ -72,8 +73,8 @@ fn attached(tag: &str, kind: &str, name: &str, headers: &HeaderMap) -> Result<He
     Ok(head)
 }
 
-/// How a CAR is asked for: by the query, or else by the first of the types in `Accept` that can be given.
-pub(super) fn car_how(asked: &Ask, accepted: &str) -> Result<CarHow, ApiError> {
+/// How a CAR is asked for: by the query, or else by the best of the types in `Accept` that can be given.
+pub(super) fn car_how(asked: &Ask, accepted: &[Range<'_>]) -> Result<CarHow, ApiError> {
     let scope = match (asked.entity_bytes.as_deref(), asked.dag_scope.as_deref()) {
         (Some(bytes), _) => Scope::Entity(Some(span(bytes)?)),
         (None, None | Some("all")) => Scope::All,
@@ -83,18 +84,17 @@ pub(super) fn car_how(asked: &Ask, accepted: &str) -> Result<CarHow, ApiError> {
             return Err(ApiError::usage(format!("the dag-scope {other:?} is not known"), "block, entity and all are"));
         }
     };
-    let cars = accepted.split(',').filter_map(|one| one.split_once(';').filter(|(kind, _)| kind.trim() == CAR));
-    let mut variants = cars.map(|(_, parameters)| parameters).peekable();
+    let mut variants = accepted.iter().filter(|range| range.is(CAR) && range.weight > 0).peekable();
     let repeats = match variants.peek() {
         None => repeats(asked, ""),
-        Some(_) => variants.find_map(|parameters| repeats(asked, parameters)),
+        Some(_) => variants.find_map(|range| repeats(asked, range.parameters)),
     };
     let none = || ApiError::usage("a CAR of that kind is not given", "version=1; order=dfs; dups=n and dups=y are");
     Ok(CarHow { scope, repeats: repeats.ok_or_else(none)?, version_2: false })
 }
 
 /// Whether blocks are to be repeated, by the query and by the parameters of a type; `None`: something is asked for that is not given.
-fn repeats(asked: &Ask, parameters: &str) -> Option<bool> {
+pub(super) fn repeats(asked: &Ask, parameters: &str) -> Option<bool> {
     let stated = |name: &str| {
         let value = parameters.split(';').find_map(|one| one.trim().strip_prefix(name)?.trim_start().strip_prefix('='));
         value.map(|value| value.trim().trim_matches('"'))
@@ -134,7 +134,9 @@ fn span(text: &str) -> Result<Span, ApiError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::accept::accepted;
     use super::*;
+    use axum::http::header::ACCEPT;
 
     #[test]
     fn bytes_of_a_file_are_cut_to_it_and_what_is_no_range_is_refused() {
@@ -162,26 +164,29 @@ mod tests {
     }
 
     #[test]
-    fn of_the_variants_of_a_car_the_first_that_can_be_given_is() {
-        let of = |accepted: &str| car_how(&Ask::default(), accepted).ok().map(|how| how.repeats);
-        for (accepted, repeats) in [
+    fn of_the_variants_of_a_car_the_best_that_can_be_given_is() {
+        let named = |accepted: &'static str| HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accepted))]);
+        let of = |text: &'static str| car_how(&Ask::default(), &accepted(&named(text))).ok().map(|how| how.repeats);
+        for (text, repeats) in [
             ("", Some(false)),
             ("text/html, application/vnd.ipld.car", Some(false)),
             ("application/vnd.ipld.car; version=1; order=dfs; dups=y", Some(true)),
             ("application/vnd.ipld.car;version=1;order=unk;dups=n;q=0.5", Some(false)),
             ("application/vnd.ipld.car; dups=\"y\"", Some(true)),
             ("application/vnd.ipld.car; order=bfs, application/vnd.ipld.car; dups=y", Some(true)),
+            ("application/vnd.ipld.car; dups=y; q=0.3, application/vnd.ipld.car; dups=n; q=0.4", Some(false)),
+            ("application/vnd.ipld.car; dups=y; q=0, application/vnd.ipld.car; dups=n; q=0.1", Some(false)),
             ("application/vnd.ipld.car; version=2", None),
             ("application/vnd.ipld.car; order=bfs", None),
             ("application/vnd.ipld.car; dups=maybe", None),
             ("application/vnd.ipld.raw; order=bfs", Some(false)),
         ] {
-            assert_eq!(of(accepted), repeats, "{accepted}");
+            assert_eq!(of(text), repeats, "{text}");
         }
         let asked = Ask { car_dups: Some("n".into()), car_version: Some("1".into()), ..Ask::default() };
-        let how = car_how(&asked, "application/vnd.ipld.car; version=2; dups=y").ok();
+        let how = car_how(&asked, &accepted(&named("application/vnd.ipld.car; version=2; dups=y"))).ok();
         assert_eq!(how.map(|how| how.repeats), Some(false), "the query counts before the header");
         let both = Ask { entity_bytes: Some("1:2".into()), dag_scope: Some("all".into()), ..Ask::default() };
-        assert_eq!(car_how(&both, "").ok().map(|how| how.scope.to_string()), Some("entity.1:2".into()), "bytes imply the scope");
+        assert_eq!(car_how(&both, &[]).ok().map(|how| how.scope.to_string()), Some("entity.1:2".into()), "bytes imply the scope");
     }
 }
