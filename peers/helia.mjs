@@ -2,7 +2,8 @@
 //
 // A line on stdin is {"do": NAME, …}; each is answered by one line {"did": NAME, …} or {"did": NAME, "error": TEXT}, in
 // order. The first line on stdout is {"ready": true, "peer": ID, "addrs": […]}. Messages of topics come as
-// {"topic": T, "from": ID, "hex": BYTES} at any time. The process ends with its stdin.
+// {"topic": T, "from": ID, "hex": BYTES} at any time. The process ends with its stdin. The first argument is the DHT's protocol, by default that
+// of the LAN.
 
 import { createHash } from 'node:crypto'
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises'
@@ -45,7 +46,7 @@ const libp2p = {
     identify: identify(),
     ping: ping(),
     // Peers of tests live on loopback, which the usual mapper takes out.
-    dht: kadDHT({ protocol: '/ipfs/lan/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper }),
+    dht: kadDHT({ protocol: process.argv[2] ?? '/ipfs/lan/kad/1.0.0', clientMode: false, peerInfoMapper: passthroughMapper }),
     pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, globalSignaturePolicy: 'StrictSign' })
   }
 }

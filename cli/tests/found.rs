@@ -78,6 +78,27 @@ fn helia_fetches_the_result_of_a_call_from_a_node_that_the_dht_alone_names() {
 }
 
 #[test]
+fn helia_finds_by_the_protocol_of_the_public_network_what_a_node_there_has() {
+    let world = World::new();
+    let public = [&TCP[..], &["--public", "--faults", "island"]].concat();
+    let between = world.node("between", &public);
+    let maker = world.node("maker", &[&public[..], &["--join", &between.addr()]].concat());
+    // Each is dialled by the other, and serves the DHT from then on.
+    for node in [&between, &maker] {
+        wait_until("a server of the DHT", || {
+            let stat = world.command(&node.dir, &["net", "stat", "-o", "json"]).json();
+            stat["dht"] == json!({"protocol": "/ipfs/kad/1.0.0", "mode": "server"})
+        });
+    }
+    let cid = result(&world, &maker);
+    let mut helia = Peer::public_helia();
+    helia.tell(&json!({"do": "connect", "addr": between.addr()}));
+    fetches(&mut helia, &cid);
+    assert_eq!(between.metric("block_bytes_sent_total"), 0, "it had nothing to give");
+    assert_ne!(maker.metric("block_bytes_sent_total"), 0);
+}
+
+#[test]
 fn two_nodes_that_know_helia_alone_find_each_other_through_it() {
     let world = World::new();
     let helia = Peer::helia();

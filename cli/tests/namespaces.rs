@@ -1,129 +1,16 @@
 //! Nodes that cannot dial each other, as behind two NATs: each is in a network of its own (a namespace of Linux), and only a
 //! node that stands in both reaches both.
 
+#[path = "mesh/row.rs"]
+#[allow(dead_code, reason = "shared with the tests of NATs, which use more of it")]
+mod row;
 #[path = "mesh/world.rs"]
 #[allow(dead_code, reason = "shared with the mesh tests, which use more of it")]
 mod world;
 
+use row::{Row, addr_on, channel, connections, deploy, trusting};
 use serde_json::Value;
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use world::{Node, Said, TIMEROSE, World, wait_until};
-
-/// Networks in a row: each reaches its neighbours and nobody else. They go with the test.
-struct Row(Vec<String>);
-
-impl Row {
-    /// So many, if networks may be made here.
-    fn of(count: usize) -> Option<Row> {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let mut row = Row(Vec::new());
-        for at in 0..count {
-            let name = format!("timerose-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-            if !ip(&["netns", "add", &name]).is_some_and(|output| output.status.success()) {
-                let _ = writeln!(std::io::stderr(), "SKIPPED: only root may make network namespaces, by the command ip");
-                return None;
-            }
-            row.0.push(name.clone());
-            must(&["-n", &name, "link", "set", "lo", "up"]);
-            if at > 0 {
-                let before = row.0[at - 1].clone();
-                must(&["-n", &before, "link", "add", "right", "type", "veth", "peer", "name", "left", "netns", &name]);
-                for (network, end, last) in [(&before, "right", 1), (&name, "left", 2)] {
-                    must(&["-n", network, "addr", "add", &format!("10.77.{at}.{last}/24"), "dev", end]);
-                    must(&["-n", network, "link", "set", end, "up"]);
-                }
-            }
-        }
-        Some(row)
-    }
-
-    /// The program, in one of the networks.
-    fn program(&self, at: usize) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.0[at], TIMEROSE]);
-        command
-    }
-
-    /// The addresses at which a node of that network listens.
-    fn listens(&self, at: usize) -> Vec<String> {
-        let left = (at > 0).then(|| format!("10.77.{at}.2"));
-        let right = (at + 1 < self.0.len()).then(|| format!("10.77.{}.1", at + 1));
-        let addrs = left.into_iter().chain(right);
-        addrs.flat_map(|addr| ["--listen".to_string(), format!("/ip4/{addr}/tcp/0")]).collect()
-    }
-
-    fn node(&self, world: &World, at: usize, name: &str, args: &[&str]) -> Node {
-        let listens = self.listens(at);
-        world.node_by(self.program(at), name, &listens.iter().map(String::as_str).chain(args.iter().copied()).collect::<Vec<_>>())
-    }
-
-    /// Runs a command against a node, where that is.
-    fn command(&self, world: &World, at: usize, node: &Node, args: &[&str]) -> Said {
-        let mut program = self.program(at);
-        program.args(args).env("TIMEROSE_PATH", &node.dir).current_dir(world.dir.path()).output().expect("run").into()
-    }
-}
-
-impl Drop for Row {
-    fn drop(&mut self) {
-        for name in &self.0 {
-            ip(&["netns", "del", name]);
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> Option<Output> {
-    Command::new("ip").args(args).output().ok()
-}
-
-fn must(args: &[&str]) {
-    let output = ip(args).expect("run");
-    assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
-
-/// Options by which a node trusts all of these.
-fn trusting(world: &World, names: &[&str]) -> Vec<String> {
-    names.iter().flat_map(|name| ["--trust".to_string(), world.did(name)]).collect()
-}
-
-/// The address of a node that its neighbour to that side dials: it may come after the first.
-fn addr_on(row: &Row, world: &World, at: usize, node: &Node, network: &str) -> String {
-    let mut found = None;
-    wait_until("an address there", || {
-        let id = row.command(world, at, node, &["id", "-o", "json"]).json();
-        let mut addrs = id["addrs"].as_array().expect("addresses").iter().filter_map(Value::as_str);
-        found = addrs.find(|addr| addr.contains(network)).map(String::from);
-        found.is_some()
-    });
-    found.expect("an address")
-}
-
-/// By which channel a node reaches another.
-fn channel(row: &Row, world: &World, at: usize, node: &Node, other: &Node) -> Value {
-    let members = row.command(world, at, node, &["members", "-o", "json"]).json();
-    let found = members.as_array().expect("a list").iter().find(|member| member["id"] == other.id()).cloned();
-    found.map(|member| member["channel"].clone()).unwrap_or_default()
-}
-
-fn deploy(row: &Row, world: &World, at: usize, node: &Node) -> String {
-    let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
-    row.command(world, at, node, &["deploy", &code, "--manifest", &manifest]).ok()
-}
-
-/// Connections by a transport, whoever opened them.
-fn connections(stat: &Value, transport: &str) -> u64 {
-    let all = stat["connections"].as_array().expect("a list");
-    let of = all.iter().find(|of| of["transport"] == transport).expect("the transport");
-    of["in"].as_u64().expect("a number") + of["out"].as_u64().expect("a number")
-}
+use world::{Node, World, wait_until};
 
 #[test]
 fn nodes_that_cannot_dial_each_other_call_and_fetch_through_a_relay() {

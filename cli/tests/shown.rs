@@ -249,6 +249,9 @@ fn the_traffic_of_a_node_that_is_alone_is_none() {
         websocket  0   0
 
         peers                                    0
+        of them through a relay alone            0
+        can be dialled, as peers found           -
+        DHT                                      /ipfs/lan/kad/1.0.0, server
         reservations at this relay               0
         circuits through this relay              0
         copies of gossip dropped for slow peers  0
@@ -259,7 +262,7 @@ fn the_traffic_of_a_node_that_is_alone_is_none() {
         &world,
         &["net", "stat", "-o", "json"],
         expect![[r#"
-        {"connections":[{"in":0,"out":0,"transport":"quic"},{"in":0,"out":0,"transport":"relayed"},{"in":0,"out":0,"transport":"tcp"},{"in":0,"out":0,"transport":"websocket"}],"copies_dropped":0,"peers":0,"protocols":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"out":0,"protocol":"tasks","refused":0},{"bytes_in":0,"bytes_out":0,"dropped":null,"in":0,"out":0,"protocol":"bitswap","refused":0},{"bytes_in":null,"bytes_out":null,"dropped":null,"in":0,"out":0,"protocol":"kad","refused":null}],"relay":{"circuits":0,"reservations":0},"topics":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"members"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"tasks"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"replies"}]}
+        {"connections":[{"in":0,"out":0,"transport":"quic"},{"in":0,"out":0,"transport":"relayed"},{"in":0,"out":0,"transport":"tcp"},{"in":0,"out":0,"transport":"websocket"}],"copies_dropped":0,"dht":{"mode":"server","protocol":"/ipfs/lan/kad/1.0.0"},"peers":0,"peers_relayed":0,"protocols":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"out":0,"protocol":"tasks","refused":0},{"bytes_in":0,"bytes_out":0,"dropped":null,"in":0,"out":0,"protocol":"bitswap","refused":0},{"bytes_in":null,"bytes_out":null,"dropped":null,"in":0,"out":0,"protocol":"kad","refused":null}],"reachable":null,"relay":{"circuits":0,"reservations":0},"topics":[{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"members"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"tasks"},{"bytes_in":0,"bytes_out":0,"dropped":0,"in":0,"joined":1,"limited":0,"listeners":0,"mesh":0,"out":0,"refused":0,"topic":"replies"}]}
         exit 0
     "#]],
     );

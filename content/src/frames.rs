@@ -134,6 +134,8 @@ pub enum SendError {
 /// One connection of a peer, as the senders see it.
 struct Line {
     connection: ConnectionId,
+    /// It goes through a relay.
+    relayed: bool,
     queue: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
     heard: Arc<Heard>,
@@ -162,8 +164,9 @@ struct Routes {
     max_frame: usize,
     /// The room of each line when nothing waits.
     room_kib: u32,
-    /// The last line of a peer is the one in use: a peer that began again is reached by its new connection, though the old one may seem
-    /// to stand for seconds.
+    /// The last line of a peer is the one in use. Lines through a relay come before direct ones, older before newer: a direct line is the
+    /// shorter way and needs nobody else, and a peer that began again is reached by its new connection, though the old one may seem to
+    /// stand for seconds.
     peers: Mutex<HashMap<PeerId, Vec<Line>>>,
     /// Peers to disconnect: at most as many as are connected.
     closing: Mutex<HashSet<PeerId>>,

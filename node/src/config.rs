@@ -73,12 +73,15 @@ pub struct Faults {
     /// Whether the node hears nothing on topics, passes nothing on, and sends no letter. It stays connected and says that
     /// it is there.
     pub silent: bool,
+    /// Whether the public network is one of the test's own: private addresses are as good as public ones there, and none of the usual
+    /// nodes is asked.
+    pub island: bool,
 }
 
 impl FromStr for Faults {
     type Err = String;
 
-    /// Such as `seed=7,loss=10` or `silent`.
+    /// Such as `seed=7,loss=10`, `silent` or `island`.
     fn from_str(text: &str) -> Result<Faults, String> {
         let mut faults = Faults::default();
         for word in text.split(',') {
@@ -87,7 +90,8 @@ impl FromStr for Faults {
                 Some(("seed", seed)) => faults.seed = number(seed)?,
                 Some(("loss", loss)) => faults.loss_per_mille = number(loss)?.min(1000) as u32,
                 None if word == "silent" => faults.silent = true,
-                _ => return Err(format!("{word:?} is no fault: seed=N, loss=N (of a thousand), silent")),
+                None if word == "island" => faults.island = true,
+                _ => return Err(format!("{word:?} is no fault: seed=N, loss=N (of a thousand), silent, island")),
             }
         }
         Ok(faults)

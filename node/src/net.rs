@@ -87,11 +87,41 @@ pub(crate) struct Connections {
     pub outbound: u64,
 }
 
+/// Whether peers of the public network can dial a node, as those found whom it asked (AutoNAT).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reachable {
+    /// Nobody has answered yet.
+    Unknown,
+    /// One has dialled it.
+    Yes,
+    /// One could not.
+    No,
+}
+
+impl Reachable {
+    /// Its name in the API.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reachable::Unknown => "unknown",
+            Reachable::Yes => "yes",
+            Reachable::No => "no",
+        }
+    }
+}
+
 /// The figures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NetStat {
     /// Connected peers.
     pub peers: u64,
+    /// Of them, those that are reached through a relay alone.
+    pub peers_relayed: u64,
+    /// Whether this node can be dialled; nothing where nobody is asked.
+    pub reachable: Option<Reachable>,
+    /// The protocol of the DHT.
+    pub dht: String,
+    /// Whether this node serves the DHT to others.
+    pub dht_server: bool,
     /// Connections by transport, all transports in it.
     pub connections: BTreeMap<&'static str, Connections>,
     /// Peers that may be reached through this node as their relay.

@@ -10,7 +10,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::{Multiaddr, Swarm, gossipsub, identify, kad, ping};
+use libp2p::{Multiaddr, Swarm, autonat, gossipsub, identify, kad, ping};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use timerose_core::id::NodeId;
 use timerose_core::io::{Input, Output};
 use timerose_core::message::Frame;
 use tokio::sync::mpsc;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::announce::Announcements;
 use crate::config::{Config, Reach, StartError};
 use crate::delegates::Delegates;
 use crate::finder::Find;
 use crate::keys::{Keys, node_of, peer_of};
-use crate::net::{Ask, Net, TopicKind};
+use crate::net::{Ask, Net, Reachable, TopicKind};
 use crate::ports::{Counters, WorkSender};
 use crate::wire::{self, Heard, TaskCodec};
 
@@ -39,6 +39,7 @@ mod mail;
 mod routing;
 mod seal;
 mod traffic;
+mod ways;
 
 use build::{Protocols, ProtocolsEvent};
 use faults::Faulty;
@@ -46,6 +47,7 @@ use gossip::{Fate, Said, Topics, kind_of, kind_of_lane};
 use mail::{Mail, Ready};
 use routing::Routing;
 use traffic::Traffic;
+use ways::{LOOK_EVERY, Step, Ways};
 
 /// How often topics that nobody uses are left.
 const TIDY_EVERY: Duration = Duration::from_secs(60);
@@ -125,7 +127,7 @@ impl Driver {
         }
         let delegates = Delegates::new(keys.clone());
         let topics = Topics::join(&mut swarm.behaviour_mut().gossip, keys.id(), config.trust.clone(), delegates.clone());
-        let routing = Routing::new(announcements, config.reach.public);
+        let routing = Routing::new(announcements, config.reach.public && !config.faults.island);
         let outbox = Outbox { sender, counters: counters.clone() };
         let (faults, listens) = (Faulty::new(config.faults), !config.listen.is_empty());
         let (keys, reach) = (keys.clone(), config.reach);
@@ -155,9 +157,27 @@ impl Driver {
         let Driver { swarm, outbox, events, counters, keys, topics, routing, relays, reach, faults, listens, .. } = self;
         let (mail, sealed) = Mail::start(&keys, work.clone(), counters.clone());
         let (net, asks) = Net::new();
-        let (addrs, traffic, somebody) = Default::default();
-        let drive =
-            Drive { swarm, outbox, topics, routing, relays, reach, faults, mail, work, own, counters, addrs, traffic, somebody };
+        let (addrs, mut traffic, ways, somebody): (_, Traffic, _, _) = Default::default();
+        if reach.public {
+            traffic.reachable(Reachable::Unknown);
+        }
+        let drive = Drive {
+            swarm,
+            outbox,
+            topics,
+            routing,
+            relays,
+            reach,
+            faults,
+            mail,
+            work,
+            own,
+            counters,
+            addrs,
+            traffic,
+            ways,
+            somebody,
+        };
         tokio::spawn(drive.run(outputs, finds, asks, sealed, listens));
         (events, net)
     }
@@ -212,6 +232,7 @@ struct Drive {
     counters: Arc<Counters>,
     addrs: BTreeSet<Multiaddr>,
     traffic: Traffic,
+    ways: Ways,
     /// Whether anybody of the DHT was met.
     somebody: bool,
 }
@@ -227,6 +248,7 @@ impl Drive {
     ) {
         let mut tidy = tokio::time::interval(TIDY_EVERY);
         let mut again = tokio::time::interval(RELAY_AGAIN);
+        let mut look = tokio::time::interval(LOOK_EVERY);
         let mut forgive = tokio::time::interval(FORGIVE_EVERY);
         forgive.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // A node that listens nowhere has all its addresses already.
@@ -244,10 +266,10 @@ impl Drive {
                 },
                 Some(ready) = sealed.recv() => self.publish(ready),
                 Some(find) = finds.recv() => self.routing.find(&mut self.swarm, find),
-                // Whoever asked may be gone.
-                Some(answer) = asks.recv() => drop(answer.send(self.traffic.stat(&self.swarm.behaviour().gossip))),
+                Some(answer) = asks.recv() => self.tell(answer),
                 () = self.routing.due(self.somebody) => self.routing.announce(&mut self.swarm.behaviour_mut().kad),
                 _ = again.tick(), if !self.relays.is_empty() => self.relay_again(|_| true),
+                _ = look.tick(), if self.ways.relayed() => self.straighten(),
                 _ = forgive.tick(), if self.topics.owes() => self.topics.forgive(&mut self.swarm.behaviour_mut().gossip),
                 _ = tidy.tick() => {
                     self.topics.tidy(&mut self.swarm.behaviour_mut().gossip);
@@ -255,10 +277,45 @@ impl Drive {
                 }
                 event = self.swarm.select_next_some() => {
                     self.traffic.note(&event);
+                    self.ways.note(&event);
                     input = self.hear(event);
                 }
             }
         }
+    }
+
+    /// Answers whoever asks for the figures.
+    fn tell(&self, answer: Ask) {
+        let Protocols { gossip, kad, .. } = self.swarm.behaviour();
+        // Whoever asked may be gone.
+        let _ = answer.send(self.traffic.stat(gossip, kad));
+    }
+
+    /// Opens ways to peers through relays anew, and lets go of those that are needed no more.
+    fn straighten(&mut self) {
+        for step in self.ways.due(Instant::now()) {
+            match step {
+                Step::Close(id) => drop(self.swarm.close_connection(id)),
+                Step::Dial(peer, addr) => {
+                    let opts = DialOpts::peer_id(peer).addresses(vec![addr]).condition(PeerCondition::Always).build();
+                    if let Err(why) = self.swarm.dial(opts) {
+                        tracing::debug!(%peer, %why, "not dialled anew");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Peers have found whether this node can be dialled.
+    fn reached(&mut self, status: &autonat::v1::NatStatus) {
+        let reachable = match status {
+            autonat::v1::NatStatus::Public(_) => Reachable::Yes,
+            autonat::v1::NatStatus::Private => Reachable::No,
+            autonat::v1::NatStatus::Unknown => Reachable::Unknown,
+        };
+        tracing::info!(reachable = reachable.name(), "peers say whether this node can be dialled");
+        self.traffic.reachable(reachable);
+        self.swarm.behaviour_mut().kad.set_mode(Some(dht::mode(self.reach, reachable)));
     }
 
     fn carry_out(&mut self, output: Output) {
@@ -329,6 +386,10 @@ impl Drive {
             }
             SwarmEvent::Behaviour(ProtocolsEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 self.routing.met(&mut self.swarm.behaviour_mut().kad, peer_id, info);
+                return None;
+            }
+            SwarmEvent::Behaviour(ProtocolsEvent::Autonat(autonat::v1::Event::StatusChanged { new, .. })) => {
+                self.reached(&new);
                 return None;
             }
             SwarmEvent::Behaviour(ProtocolsEvent::Kad(kad::Event::RoutingUpdated { .. })) => {

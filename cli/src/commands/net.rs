@@ -48,6 +48,9 @@ fn table(stat: &Value) -> String {
     connections.extend(list("connections").iter().map(by));
     let rest = vec![
         vec!["peers".into(), number(&stat["peers"])],
+        vec!["of them through a relay alone".into(), number(&stat["peers_relayed"])],
+        vec!["can be dialled, as peers found".into(), stat["reachable"].as_str().unwrap_or("-").into()],
+        vec!["DHT".into(), format!("{}, {}", text(&stat["dht"]["protocol"]), text(&stat["dht"]["mode"]))],
         vec!["reservations at this relay".into(), number(&stat["relay"]["reservations"])],
         vec!["circuits through this relay".into(), number(&stat["relay"]["circuits"])],
         vec!["copies of gossip dropped for slow peers".into(), number(&stat["copies_dropped"])],

@@ -33,6 +33,13 @@ impl Peer {
         Peer::start(Command::new(peers.join("node_modules/.bin/node")).arg(peers.join("helia.mjs")))
     }
 
+    /// One whose DHT is that of the public network.
+    pub fn public_helia() -> Peer {
+        let peers = peers();
+        let mut node = Command::new(peers.join("node_modules/.bin/node"));
+        Peer::start(node.arg(peers.join("helia.mjs")).arg("/ipfs/kad/1.0.0"))
+    }
+
     /// A client of the gateway at that address, which checks all that it gets.
     pub fn trustless(api: &str) -> Peer {
         let peers = peers();

@@ -74,18 +74,20 @@ impl<C: Codec> Behaviour<C> {
         Ok(Handler::new(peer, self.protocol.clone(), frames, heard, announced))
     }
 
-    fn on_established(&mut self, connection: ConnectionId, peer: PeerId) {
+    fn on_established(&mut self, connection: ConnectionId, peer: PeerId, relayed: bool) {
         let Some(Starting { queue, heard, begin }) = self.starting.remove(&connection) else { return };
         let mut peers = self.routes.peers.lock();
         let lines = peers.entry(peer).or_default();
         let room = Arc::new(Semaphore::new(self.protocol.config.room_kib()));
-        lines.push(Line { connection, queue, room, heard });
+        let at = if relayed { lines.iter().take_while(|line| line.relayed).count() } else { lines.len() };
+        lines.insert(at, Line { connection, relayed, queue, room, heard });
         let event = match lines.len() {
-            1 => Event::Connected { peer },
-            _ => Event::Dropped { peer, why: "a newer connection is used".into() },
+            1 => Some(Event::Connected { peer }),
+            all if at + 1 == all => Some(Event::Dropped { peer, why: "a newer connection is used".into() }),
+            _ => None,
         };
         drop(peers);
-        self.tell(Notice { event: Some(event), begin: Some(begin) });
+        self.tell(Notice { event, begin: Some(begin) });
     }
 
     fn on_closed(&mut self, connection: ConnectionId, peer: PeerId) {
@@ -166,8 +168,8 @@ impl<C: Codec> NetworkBehaviour for Behaviour<C> {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, .. }) => {
-                self.on_established(connection_id, peer_id);
+            FromSwarm::ConnectionEstablished(ConnectionEstablished { peer_id, connection_id, endpoint, .. }) => {
+                self.on_established(connection_id, peer_id, endpoint.is_relayed());
             }
             FromSwarm::ConnectionClosed(ConnectionClosed { peer_id, connection_id, .. }) => {
                 self.on_closed(connection_id, peer_id);
@@ -191,5 +193,114 @@ impl<C: Codec> NetworkBehaviour for Behaviour<C> {
         let Some(peer_id) = closing.iter().next().copied() else { return Poll::Pending };
         closing.remove(&peer_id);
         Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::All })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frames::{Sender, new};
+    use bytes::Bytes;
+    use libp2p::StreamProtocol;
+    use libp2p::core::ConnectedPoint;
+
+    struct Anything;
+
+    impl Codec for Anything {
+        type In = Bytes;
+
+        fn opening(&self, _: &PeerId) -> Option<Bytes> {
+            None
+        }
+
+        fn decode(&self, _: &PeerId, _: bool, frame: Bytes) -> Result<Option<Bytes>, String> {
+            Ok(Some(frame))
+        }
+    }
+
+    /// A behaviour whose connections are told by hand.
+    struct World {
+        behaviour: Behaviour<Anything>,
+        sender: Sender,
+        events: mpsc::Receiver<Event<Bytes>>,
+        peer: PeerId,
+        handlers: HashMap<usize, Handler<Anything>>,
+    }
+
+    impl World {
+        fn new() -> World {
+            let protocol = StreamProtocol::new("/timerose/test/1");
+            let config = Config { protocol, max_frame: 100, max_inbound_streams: 1, queue: 4, events: 16 };
+            let (behaviour, sender, events) = new(config, Arc::new(Anything));
+            World { behaviour, sender, events, peer: PeerId::random(), handlers: HashMap::new() }
+        }
+
+        /// The far end dials us, directly or through a relay.
+        fn connect(&mut self, number: usize, relayed: bool) {
+            let by = if relayed {
+                format!("/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit", PeerId::random())
+            } else {
+                "/ip4/127.0.0.1/tcp/2".into()
+            };
+            let (local, connection_id) = (by.parse::<Multiaddr>().unwrap(), ConnectionId::new_unchecked(number));
+            let handler = self.behaviour.handle_established_inbound_connection(connection_id, self.peer, &local, &local).unwrap();
+            self.handlers.insert(number, handler);
+            let endpoint = ConnectedPoint::Listener { local_addr: local.clone(), send_back_addr: local };
+            self.behaviour.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: self.peer,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
+        }
+
+        fn close(&mut self, number: usize) {
+            self.handlers.remove(&number);
+            self.behaviour.on_closed(ConnectionId::new_unchecked(number), self.peer);
+        }
+
+        /// The connection that a frame goes by now.
+        fn used(&mut self) -> usize {
+            self.sender.try_send(&self.peer, Bytes::from_static(b"frame")).unwrap();
+            let mut waiting = self.handlers.iter_mut().filter_map(|(number, handler)| handler.take_queued().then_some(*number));
+            let used = waiting.next().expect("it waits somewhere");
+            assert!(waiting.next().is_none(), "it waits once");
+            used
+        }
+
+        fn told(&mut self) -> Vec<Event<Bytes>> {
+            assert!(self.behaviour.poll(&mut Context::from_waker(futures::task::noop_waker_ref())).is_pending());
+            std::iter::from_fn(|| self.events.try_recv().ok()).collect()
+        }
+    }
+
+    #[test]
+    fn a_direct_connection_is_used_before_one_through_a_relay_and_the_newest_of_a_kind_before_older_ones() {
+        let mut world = World::new();
+        world.connect(1, true);
+        assert_eq!(world.used(), 1);
+        world.connect(2, true);
+        assert_eq!(world.used(), 2);
+        world.connect(3, false);
+        assert_eq!(world.used(), 3);
+        let before: Vec<Event<Bytes>> = world.told();
+        assert!(matches!(before[..], [Event::Connected { .. }, Event::Dropped { .. }, Event::Dropped { .. }]), "{before:?}");
+        // Whoever has a direct way to a peer and is then reached through a relay as well.
+        world.connect(4, true);
+        assert_eq!(world.used(), 3);
+        assert_eq!(world.told(), [], "nothing that was said can be lost by it");
+        world.connect(5, false);
+        assert_eq!(world.used(), 5);
+        world.close(5);
+        assert_eq!(world.used(), 3);
+        world.close(3);
+        assert_eq!(world.used(), 4, "the newest that goes through a relay");
+        world.close(1);
+        assert_eq!(world.used(), 4);
+        world.close(4);
+        assert_eq!(world.used(), 2);
+        world.close(2);
+        assert_eq!(world.told().last(), Some(&Event::Disconnected { peer: world.peer }));
     }
 }

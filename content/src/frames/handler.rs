@@ -93,6 +93,13 @@ impl<C: Codec> Handler<C> {
         }
     }
 
+    /// Takes a frame that waits, if one does.
+    #[cfg(test)]
+    pub(super) fn take_queued(&mut self) -> bool {
+        let Outbound::Idle(queue) = &mut self.outbound else { return false };
+        queue.try_recv().is_ok()
+    }
+
     fn upgrade(&self) -> SubstreamProtocol<Upgrade, ()> {
         SubstreamProtocol::new(ReadyUpgrade::new(self.protocol.config.protocol.clone()), ())
     }

@@ -8,7 +8,7 @@ use timerose_content::Stats;
 use super::Shared;
 use super::calls::ask;
 use super::error::ApiError;
-use crate::net::{NetStat, TopicKind};
+use crate::net::{NetStat, Reachable, TopicKind};
 use crate::ports::{ContentRequest, Counters};
 
 /// `GET /v1/net`
@@ -23,6 +23,9 @@ fn show(counters: &Counters, moved: &Stats, stat: &NetStat) -> Value {
         stat.connections.iter().map(|(transport, of)| json!({"transport": transport, "in": of.inbound, "out": of.outbound}));
     json!({
         "peers": stat.peers,
+        "peers_relayed": stat.peers_relayed,
+        "reachable": stat.reachable.map(Reachable::name),
+        "dht": {"protocol": stat.dht, "mode": if stat.dht_server { "server" } else { "client" }},
         "connections": connections.collect::<Vec<Value>>(),
         "relay": {"reservations": stat.reservations, "circuits": stat.circuits},
         "protocols": [

@@ -27,8 +27,9 @@ const IDLE_PUBLIC: Duration = Duration::from_secs(300);
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PING_WAIT: Duration = Duration::from_secs(10);
 
-/// Connections that one peer may have: two that dial each other at once have two, and as many through a relay.
-const CONNECTIONS_PER_PEER: u32 = 4;
+/// Connections that one peer may have: two that dial each other at once have two, and as many through a relay, which may be opened
+/// anew while the old ones stand.
+const CONNECTIONS_PER_PEER: u32 = 8;
 /// Connections that peers may have opened, in all; further ones are closed at once.
 const CONNECTIONS_IN: u32 = 1024;
 /// Connections that this node may have opened, in all: look-ups in a large network dial many.
@@ -99,11 +100,11 @@ pub(super) fn swarm(
                 exchange,
                 tasks,
                 gossip: gossip::behaviour(key)?,
-                kad: dht::behaviour(me, config.reach.public),
+                kad: dht::behaviour(me, config.reach, config.faults.island),
                 relayed,
                 direct: dcutr::Behaviour::new(me),
                 relay: config.reach.relay.then(|| relay::Behaviour::new(me, relaying(&config.trust))).into(),
-                autonat: config.reach.public.then(|| autonat::v1::Behaviour::new(me, autonat::v1::Config::default())).into(),
+                autonat: config.reach.public.then(|| autonat::v1::Behaviour::new(me, asking(config.faults.island))).into(),
             })
         })
         .map_err(|e| fail("swarm", e.to_string()))?
@@ -128,6 +129,25 @@ fn limits() -> ConnectionLimits {
         .with_max_established_incoming(Some(CONNECTIONS_IN))
         .with_max_established_outgoing(Some(CONNECTIONS_OUT))
         .with_max_pending_incoming(Some(PENDING_IN))
+}
+
+/// When peers of the public network are first asked to dial this node: it has met some by then.
+const ASK_AFTER: Duration = Duration::from_secs(5);
+/// How often, while too few have answered. No peer is asked more often than every 90 s.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+/// How long one may take: it dials one address after another, and gives up on each after 10 s.
+const ASK_WAIT: Duration = Duration::from_secs(60);
+
+/// How this node asks whether it can be dialled, and answers others. Only peers of the public internet are asked: one of the same
+/// home or office sees more than the world does.
+fn asking(island: bool) -> autonat::v1::Config {
+    autonat::v1::Config {
+        boot_delay: ASK_AFTER,
+        retry_interval: ASK_EVERY,
+        timeout: ASK_WAIT,
+        only_global_ips: !island,
+        ..autonat::v1::Config::default()
+    }
 }
 
 /// A relay for whom this node trusts: others may neither wait at it nor reach anybody through it.

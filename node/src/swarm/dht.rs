@@ -1,7 +1,7 @@
 //! Kademlia as this node speaks it: its protocol and bounds, and the records of others that it keeps.
 //!
-//! A closed mesh speaks the LAN protocol of IPFS, which Kubo and Helia speak too; the public network is by choice. Every node is a
-//! server.
+//! A closed mesh speaks the LAN protocol of IPFS, which Kubo and Helia speak too, and every node of it is a server. The public network is by
+//! choice, and only who can be dialled is a server there: others would be asked in vain.
 
 use cid::Cid;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig, RecordStore};
@@ -14,6 +14,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::announce::{EXPIRES, ROOTS_MAX};
+use crate::config::Reach;
+use crate::net::Reachable;
 
 pub(super) type Kad = kad::Behaviour<MemoryStore>;
 
@@ -44,7 +46,9 @@ const BOOTSTRAP: [&str; 4] = [
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
 ];
 
-pub(super) fn behaviour(me: PeerId, public: bool) -> Kad {
+/// With `island`, the public network is entered by nobody but whom this node is told to join.
+pub(super) fn behaviour(me: PeerId, reach: Reach, island: bool) -> Kad {
+    let public = reach.public;
     let mut config = kad::Config::new(if public { PUBLIC } else { LAN });
     config
         .set_query_timeout(QUERY_WAIT)
@@ -61,8 +65,8 @@ pub(super) fn behaviour(me: PeerId, public: bool) -> Kad {
         ..MemoryStoreConfig::default()
     };
     let mut kad = Kad::with_config(me, MemoryStore::with_config(me, bounds), config);
-    kad.set_mode(Some(kad::Mode::Server));
-    if public {
+    kad.set_mode(Some(mode(reach, Reachable::Unknown)));
+    if public && !island {
         for addr in BOOTSTRAP.iter().filter_map(|addr| addr.parse::<Multiaddr>().ok()) {
             if let Some(Protocol::P2p(peer)) = addr.iter().last() {
                 kad.add_address(&peer, addr);
@@ -70,6 +74,15 @@ pub(super) fn behaviour(me: PeerId, public: bool) -> Kad {
         }
     }
     kad
+}
+
+/// What a node is in the DHT by what it knows of whether it can be dialled. A relay says that it can, until peers find otherwise.
+pub(super) fn mode(reach: Reach, reachable: Reachable) -> kad::Mode {
+    match reachable {
+        Reachable::Yes => kad::Mode::Server,
+        Reachable::Unknown if !reach.public || reach.relay => kad::Mode::Server,
+        Reachable::Unknown | Reachable::No => kad::Mode::Client,
+    }
 }
 
 /// The key of a block in the DHT: its hash.

@@ -43,7 +43,7 @@ mod tests {
             let mut faulty = Faulty::new(faults);
             (0..100_000).filter(|_| !faulty.hears()).collect::<Vec<u32>>()
         };
-        let one_percent = Faults { seed: 7, loss_per_mille: 10, silent: false };
+        let one_percent = Faults { seed: 7, loss_per_mille: 10, ..Faults::default() };
         let (first, again, other) = (lost(one_percent), lost(one_percent), lost(Faults { seed: 8, ..one_percent }));
         assert!((900..1100).contains(&first.len()), "{}", first.len());
         assert!(first == again && first != other);

@@ -8,11 +8,13 @@ use libp2p::{Multiaddr, PeerId, kad, relay};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::build::ProtocolsEvent;
+use super::dht::Kad;
 use super::gossip::{Fate, Gossip, kind_of};
-use crate::net::{Connections, NetStat, TopicKind};
+use crate::net::{Connections, NetStat, Reachable, TopicKind};
 
 /// The ways in which peers are connected.
-const TRANSPORTS: [&str; 4] = ["tcp", "quic", "websocket", "relayed"];
+const TRANSPORTS: [&str; 4] = ["tcp", "quic", "websocket", RELAYED];
+const RELAYED: &str = "relayed";
 
 /// The figures as they grow.
 #[derive(Default)]
@@ -40,6 +42,11 @@ impl Traffic {
             }
             _ => {}
         }
+    }
+
+    /// Takes what is known of whether this node can be dialled.
+    pub fn reachable(&mut self, reachable: Reachable) {
+        self.stat.reachable = Some(reachable);
     }
 
     fn note_kad(&mut self, event: &kad::Event) {
@@ -92,11 +99,16 @@ impl Traffic {
     }
 
     /// The figures of now.
-    pub fn stat(&self, gossip: &Gossip) -> NetStat {
+    pub fn stat(&self, gossip: &Gossip, kad: &Kad) -> NetStat {
         let mut stat = self.stat.clone();
+        stat.dht = kad.protocol_names().iter().map(ToString::to_string).collect();
+        stat.dht_server = kad.mode() == kad::Mode::Server;
         stat.reservations = self.waiting.len() as u64;
         stat.connections = by_transport(self.connections.values().map(|(_, transport, dialled)| (*transport, *dialled)));
-        stat.peers = self.connections.values().map(|(peer, ..)| peer).collect::<BTreeSet<_>>().len() as u64;
+        let peers: BTreeSet<&PeerId> = self.connections.values().map(|(peer, ..)| peer).collect();
+        let direct: BTreeSet<&PeerId> =
+            self.connections.values().filter(|(_, transport, _)| *transport != RELAYED).map(|(peer, ..)| peer).collect();
+        (stat.peers, stat.peers_relayed) = (peers.len() as u64, (peers.len() - direct.len()) as u64);
         let mine: BTreeMap<&TopicHash, TopicKind> =
             gossip.topics().filter_map(|topic| kind_of(topic).map(|kind| (topic, kind))).collect();
         for (topic, kind) in &mine {
@@ -136,7 +148,7 @@ fn transport_of(addr: &Multiaddr) -> &'static str {
     let mut name = "tcp";
     for part in addr {
         match part {
-            Protocol::P2pCircuit => return "relayed",
+            Protocol::P2pCircuit => return RELAYED,
             Protocol::QuicV1 => name = "quic",
             Protocol::Ws(_) | Protocol::Wss(_) => name = "websocket",
             _ => {}

@@ -9,7 +9,12 @@ use timerose_node::{Config, Faults, Running, start};
 
 /// Starts a node that executes and trusts nobody; gives its identity and where it listens.
 pub async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
-    let config = Config {
+    node_that(dir, |_| ()).await
+}
+
+/// The same, with something else about it.
+pub async fn node_that(dir: &tempfile::TempDir, is: impl FnOnce(&mut Config)) -> (Running, NodeId, Multiaddr) {
+    let mut config = Config {
         dir: dir.path().to_path_buf(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
         api: ([127, 0, 0, 1], 0).into(),
@@ -24,6 +29,7 @@ pub async fn node(dir: &tempfile::TempDir) -> (Running, NodeId, Multiaddr) {
         limits: Default::default(),
         faults: Faults::default(),
     };
+    is(&mut config);
     let mut running = start(config).await.expect("started");
     let addr = running.addrs().await[0].parse().expect("a multiaddr");
     let id = timerose_node::Keys::open(dir.path()).expect("there").id();
