@@ -12,17 +12,11 @@ mod world;
 use peer::Peer;
 use serde_json::{Value, json};
 use std::net::UdpSocket;
-use std::path::PathBuf;
-use world::{Node, World, wait_until};
+use world::{Node, World, guest, wait_until};
 
 /// Helia speaks no WebSocket here.
 const TCP: [&str; 2] = ["--listen", "/ip4/127.0.0.1/tcp/0"];
 const COUNTED: &str = r#"{"a":2,"is":1,"rose":2}"#;
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
 
 fn stat(world: &World, node: &Node, name: &str) -> Value {
     world.command(&node.dir, &["provide", "stat", "-o", "json"]).json()[name].clone()

@@ -8,13 +8,7 @@ mod world;
 
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use world::{Node, World, wait_until};
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
+use world::{Node, World, guest, wait_until};
 
 /// Deploys the word count at a node.
 fn wordcount(world: &World, node: &Node) -> String {

@@ -10,12 +10,11 @@ mod world;
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use timerose_core::id::{RAW, cid_of};
-use world::{Node, World};
+use world::{Node, World, guest};
 
 const NODES: usize = 8;
 /// Connected, and deaf and dumb on topics: a fifth of the nodes, rounded up.
@@ -25,11 +24,6 @@ const CALLERS: usize = 16;
 
 fn tasks() -> usize {
     std::env::var("TIMEROSE_TASKS").ok().and_then(|text| text.parse().ok()).unwrap_or(500)
-}
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
 }
 
 /// The nodes, all of whom know each other and trust some others; the last are silent.

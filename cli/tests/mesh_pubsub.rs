@@ -5,13 +5,7 @@
 mod world;
 
 use serde_json::Value;
-use std::path::PathBuf;
-use world::{Node, World, wait_until};
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
+use world::{Node, World, channel, guest, wait_until};
 
 /// A client, a node between, and an executor. The outer two trust each other and cannot dial each other.
 fn apart(world: &World) -> [Node; 3] {
@@ -26,23 +20,12 @@ fn apart(world: &World) -> [Node; 3] {
     [client, between, executor]
 }
 
-/// How a node sees another.
-fn channel(world: &World, node: &Node, other: &Node) -> Value {
-    let members = world.command(&node.dir, &["members", "-o", "json"]).json();
-    let members = members.as_array().expect("a list").clone();
-    members
-        .into_iter()
-        .find(|member| member["id"] == other.id().as_str())
-        .map(|member| member["channel"].clone())
-        .unwrap_or_default()
-}
-
 #[test]
 fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
     let world = World::new();
     let [client, between, executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
-    assert_eq!(channel(&world, &client, &between), "stream");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
+    assert_eq!(channel(&world, &client, &between.id()), "stream");
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
     let text = "the cat and the hat ".repeat(40_000);
@@ -71,7 +54,7 @@ fn a_call_reaches_an_executor_that_nobody_can_dial_through_a_node_between() {
 fn a_function_that_lies_only_with_an_executor_beyond_streams_is_called_by_its_cid() {
     let world = World::new();
     let [client, between, executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
     // Its code is its own: the node between, which could be asked by a stream, has neither manifest nor code.
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&executor.dir, &["deploy", &code, "--manifest", &manifest]).ok();
@@ -92,7 +75,7 @@ fn a_function_that_lies_only_with_an_executor_beyond_streams_is_called_by_its_ci
 fn net_stat_tells_by_which_topics_and_connections_a_call_went() {
     let world = World::new();
     let [client, between, executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
     let stat = |node: &Node| world.command(&node.dir, &["net", "stat", "-o", "json"]).json();
@@ -127,7 +110,7 @@ fn net_stat_tells_by_which_topics_and_connections_a_call_went() {
 fn jobs_and_detached_calls_reach_an_executor_by_pubsub_too() {
     let world = World::new();
     let [client, between, executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
     for (name, text) in [("a", "rose and thorn"), ("b", "rose"), ("c", "thorn and rose")] {
@@ -149,9 +132,9 @@ fn jobs_and_detached_calls_reach_an_executor_by_pubsub_too() {
 fn who_leaves_is_noticed_by_those_whom_only_gossip_tells() {
     let world = World::new();
     let [client, _between, mut executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
     executor.end();
-    wait_until("the goodbye", || channel(&world, &client, &executor) == Value::Null);
+    wait_until("the goodbye", || channel(&world, &client, &executor.id()) == Value::Null);
     let members = world.command(&client.dir, &["members", "-o", "json"]).json();
     let left = members.as_array().expect("a list").iter().filter(|member| member["left"] == true).count();
     assert_eq!(left, 1, "{members}");
@@ -171,7 +154,7 @@ fn a_call_goes_between_ends_of_which_each_was_told_of_another_node() {
     let far = start("second", &[&client, &first, &executor], &[&relay[..], &["--join", &near.addr()]].concat());
     let executing = start("executor", &[&client, &second], &["--listen", "none", "--join", &far.addr()]);
     let calling = start("client", &[&executor, &first], &["--listen", "none", "--join", &near.addr(), "--roles", "scheduler"]);
-    wait_until("the executor to be heard", || channel(&world, &calling, &executing) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &calling, &executing.id()) == "pubsub");
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = [&calling, &executing].map(|node| world.command(&node.dir, &["deploy", &code, "--manifest", &manifest]).ok());
     for (text, counted) in [("to and fro", r#"{"and":1,"fro":1,"to":1}"#), ("fro", r#"{"fro":1}"#)] {
@@ -185,7 +168,7 @@ fn a_call_goes_between_ends_of_which_each_was_told_of_another_node() {
 fn where_names_the_executor_that_the_call_then_goes_to_and_how_it_is_reached() {
     let world = World::new();
     let [client, between, executor] = apart(&world);
-    wait_until("the executor to be heard", || channel(&world, &client, &executor) == "pubsub");
+    wait_until("the executor to be heard", || channel(&world, &client, &executor.id()) == "pubsub");
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let function = world.command(&between.dir, &["deploy", &code, "--manifest", &manifest]).ok();
     let file = world.command(&between.dir, &["add", &manifest]).ok();

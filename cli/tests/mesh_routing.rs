@@ -5,13 +5,7 @@
 mod world;
 
 use serde_json::Value;
-use std::path::PathBuf;
-use world::{Node, World, wait_until};
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
+use world::{Node, World, channel, guest, wait_until};
 
 fn deploy(world: &World, node: &Node) -> String {
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
@@ -27,13 +21,6 @@ fn providers(world: &World, node: &Node, cid: &str) -> Vec<String> {
     let found = world.command(&node.dir, &["providers", cid, "-o", "json"]).json();
     let providers = found["providers"].as_array().expect("a list");
     providers.iter().map(|provider| provider["peer"].as_str().expect("a peer").to_string()).collect()
-}
-
-/// How a node sees another.
-fn channel(world: &World, node: &Node, other: &Node) -> Value {
-    let members = world.command(&node.dir, &["members", "-o", "json"]).json();
-    let of = members.as_array().expect("a list").iter().find(|member| member["id"] == other.id().as_str()).cloned();
-    of.map(|member| member["channel"].clone()).unwrap_or_default()
 }
 
 #[test]
@@ -81,7 +68,7 @@ fn nodes_that_listen_nowhere_but_at_a_relay_call_each_other_by_streams() {
     let executor = world.node("executor", &outer);
     assert!(executor.addr().contains("/p2p-circuit/"), "{}", executor.addr());
     let client = world.node("client", &[&outer[..], &["--roles", "scheduler"]].concat());
-    wait_until("a stream", || channel(&world, &client, &executor) == "stream");
+    wait_until("a stream", || channel(&world, &client, &executor.id()) == "stream");
     let function = deploy(&world, &relay);
     let call = ["call", &function, "--entry", "map", "-o", "json", "--channel", "stream", "--arg", "a rose is a rose"];
     let answer = world.command(&client.dir, &call).json();

@@ -12,7 +12,7 @@ use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use world::{Node, Said, TIMEROSE, World, wait_until};
+use world::{Node, Said, TIMEROSE, World, guest, wait_until};
 
 /// The regions, and the round trips between them in milliseconds; in a region, those from its client to its executors.
 const REGIONS: [&str; 3] = ["europe", "america", "asia"];
@@ -225,8 +225,6 @@ fn addr_of(sites: &Sites, world: &World, at: usize, node: &Node) -> String {
 fn calls_of_an_idle_mesh_go_to_the_nearest_executor_and_none_to_one_that_refuses() {
     let Some(sites) = Sites::new() else { return };
     let mesh = Mesh::new(sites);
-    let guests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    let guest = |name: &str| guests.join(name).to_str().expect("UTF-8").to_string();
     let (code, manifest) = (guest("built/wordcount-fan.wasm"), guest("wordcount/fan.toml"));
     let deploy =
         |at: usize, node: &Node| mesh.sites.command(&mesh.world, at, node, &["deploy", &code, "--manifest", &manifest]).ok();

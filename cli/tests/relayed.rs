@@ -11,20 +11,7 @@ mod world;
 
 use peer::Peer;
 use serde_json::Value;
-use std::path::PathBuf;
-use world::{Node, World, wait_until};
-
-fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
-}
-
-/// By which channel a node reaches another.
-fn channel(world: &World, node: &Node, other: &str) -> Value {
-    let members = world.command(&node.dir, &["members", "-o", "json"]).json();
-    let members = members.as_array().expect("a list").clone();
-    members.into_iter().find(|member| member["id"] == other).map(|member| member["channel"].clone()).unwrap_or_default()
-}
+use world::{Node, World, channel, guest, wait_until};
 
 /// A call of one node runs on another. Both only dial, and only the peer.
 fn calls_pass(world: &World, mut peer: Peer) {

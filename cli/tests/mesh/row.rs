@@ -2,11 +2,10 @@
 
 use serde_json::Value;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::world::{Node, Said, TIMEROSE, World, wait_until};
+use super::world::{Node, Said, TIMEROSE, World, guest, wait_until};
 
 /// Networks in a row: each reaches its neighbours and nobody else. They go with the test.
 pub struct Row(Vec<String>);
@@ -122,11 +121,6 @@ fn ip(args: &[&str]) -> Option<Output> {
 fn must(args: &[&str]) {
     let output = ip(args).expect("run");
     assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-pub fn guest(name: &str) -> String {
-    let built = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../guests");
-    built.join(name).to_str().expect("UTF-8").to_string()
 }
 
 /// Options by which a node trusts all of these.

@@ -176,6 +176,21 @@ impl Drop for Node {
     }
 }
 
+/// A file of the folder `guests`.
+#[allow(dead_code, reason = "not every test that shares this deploys one")]
+pub fn guest(name: &str) -> String {
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guests");
+    guests.join(name).to_str().expect("UTF-8").to_string()
+}
+
+/// By which channel a node reaches another, whose id is given.
+#[allow(dead_code, reason = "not every test that shares this asks")]
+pub fn channel(world: &World, node: &Node, other: &str) -> Value {
+    let members = world.command(&node.dir, &["members", "-o", "json"]).json();
+    let found = members.as_array().expect("a list").iter().find(|member| member["id"] == other);
+    found.map(|member| member["channel"].clone()).unwrap_or_default()
+}
+
 /// How many times the long tests go round: `make soak` asks for many.
 pub fn rounds() -> usize {
     std::env::var("TIMEROSE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
