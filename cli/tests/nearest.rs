@@ -62,13 +62,16 @@ impl Sites {
         let all = 0..places.len();
         let rtts: Vec<Vec<u64>> = all.clone().map(|one| all.clone().map(|other| rtt(one, other)).collect()).collect();
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/mesh/regions.py");
-        let mut router = Command::new("python3")
+        let router = Command::new("python3")
             .arg(script)
             .arg(json!({"sites": places, "rtt_ms": rtts}).to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3");
+            .spawn();
+        let Ok(mut router) = router else {
+            eprintln!("SKIPPED: there is no python3, which delays packets");
+            return None;
+        };
         let mut ready = String::new();
         BufReader::new(router.stdout.take().expect("piped")).read_line(&mut ready).expect("a line");
         if ready.is_empty() && router.wait().expect("ended").code() == Some(3) {
@@ -123,11 +126,12 @@ fn ip(args: &[&str]) -> bool {
 
 /// The mesh: a client and executors in each region, and beside the first client an executor that takes nobody's calls.
 struct Mesh {
-    world: World,
-    sites: Sites,
+    // Nodes end before their networks and folders go.
     clients: Vec<Node>,
     executors: Vec<Vec<Node>>,
     refuser: Node,
+    sites: Sites,
+    world: World,
 }
 
 impl Mesh {

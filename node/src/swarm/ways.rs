@@ -48,6 +48,8 @@ pub(super) enum Step {
 #[derive(Default)]
 pub(super) struct Ways {
     ways: BTreeMap<ConnectionId, Way>,
+    /// Those that go through relays: asked for at every turn of the driver.
+    relayed: usize,
     /// Peers that are connected through a relay alone: at most as many as are connected.
     again: HashMap<PeerId, Again>,
 }
@@ -59,7 +61,7 @@ impl Ways {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.opened(*connection_id, *peer_id, endpoint, Instant::now());
             }
-            SwarmEvent::ConnectionClosed { connection_id, .. } => drop(self.ways.remove(connection_id)),
+            SwarmEvent::ConnectionClosed { connection_id, .. } => self.closed(connection_id),
             SwarmEvent::Behaviour(ProtocolsEvent::Direct(event)) => match &event.result {
                 Ok(_) => tracing::info!(peer = %event.remote_peer_id, "connected directly with a peer that a relay led to"),
                 Err(why) => {
@@ -75,12 +77,20 @@ impl Ways {
             ConnectedPoint::Dialer { address, .. } => Some(address.clone()),
             ConnectedPoint::Listener { .. } => None,
         };
-        self.ways.insert(id, Way { peer, since, relayed: endpoint.is_relayed(), dialled });
+        let relayed = endpoint.is_relayed();
+        self.ways.insert(id, Way { peer, since, relayed, dialled });
+        self.relayed += usize::from(relayed);
+    }
+
+    fn closed(&mut self, id: &ConnectionId) {
+        if self.ways.remove(id).is_some_and(|way| way.relayed) {
+            self.relayed -= 1;
+        }
     }
 
     /// Whether any connection goes through a relay.
     pub fn relayed(&self) -> bool {
-        self.ways.values().any(|way| way.relayed)
+        self.relayed > 0
     }
 
     /// What is to be done now.
@@ -150,7 +160,7 @@ mod tests {
             let steps = self.ways.due(self.begun + Duration::from_secs(second));
             for step in &steps {
                 if let Step::Close(id) = step {
-                    self.ways.ways.remove(id);
+                    self.ways.closed(id);
                 }
             }
             steps
@@ -195,8 +205,8 @@ mod tests {
         // Success ends it, and another time begins anew.
         world.opened(3, DIRECT, false, 4_000);
         assert_eq!(world.due(4_020), [close(2)]);
-        world.ways.ways.remove(&ConnectionId::new_unchecked(3));
-        assert!(world.due(4_021).is_empty() && world.ways.again.is_empty());
+        world.ways.closed(&ConnectionId::new_unchecked(3));
+        assert!(world.due(4_021).is_empty() && world.ways.again.is_empty() && !world.ways.relayed());
     }
 
     #[test]
