@@ -63,14 +63,10 @@ fn content_and_functions_are_shown_the_same_every_time() {
             exit 0
         "#]],
     );
-    check(
-        &world,
-        &["cat", &format!("{tree}/hello")],
-        expect![[r#"
-        hello
-        exit 0
-    "#]],
-    );
+    for root in ["", "/ipfs/", "ipfs://"] {
+        let said = world.command(&world.path("home"), &["cat", &format!("{root}{tree}/hello")]);
+        assert_eq!((said.code, said.stdout.as_str()), (0, "hello\n"), "{root}");
+    }
     let function = function(&world, 200);
     check(
         &world,

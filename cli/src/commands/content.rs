@@ -202,9 +202,9 @@ fn append<W: Write>(builder: &mut tar::Builder<W>, folder: &Path, below: &Path, 
     Ok(())
 }
 
-/// Splits `CID/path`.
+/// `CID/path`, `/ipfs/CID/path` or `ipfs://CID/path` as it stands in a URL of the API.
 pub(super) fn split(of: &str) -> String {
-    let of = of.strip_prefix("/ipfs/").unwrap_or(of).trim_end_matches('/');
+    let of = ["/ipfs/", "ipfs://"].iter().find_map(|prefix| of.strip_prefix(prefix)).unwrap_or(of).trim_end_matches('/');
     of.split('/').map(url_part).collect::<Vec<_>>().join("/")
 }
 
