@@ -146,7 +146,7 @@ impl Drop for Temporary {
 }
 
 struct Marker<'a, 'db> {
-    sweeping: &'a Sweeping,
+    sweeping: &'a Sweeping<'a>,
     marks: redb::Table<'db, &'static [u8], u8>,
     queue: redb::Table<'db, u64, &'static [u8]>,
     path: PathBuf,

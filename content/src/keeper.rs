@@ -59,7 +59,7 @@ fn make_room(store: &Blockstore, bound: &Bound, uses: &Uses, dir: &Path, roots: 
             Err(GcError::Stopped) => return,
             Err(error) => return tracing::warn!(%error, "the store is nearly full, and garbage cannot be collected"),
         }
-        if bound.has_room() {
+        if bound.has_room() || store.is_last() {
             return;
         }
     }

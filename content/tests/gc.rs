@@ -364,6 +364,36 @@ fn a_store_that_nears_its_bound_collects_garbage_by_itself_and_spares_what_is_pi
 }
 
 #[test]
+fn a_collection_of_the_keeper_ends_when_the_store_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, runtime) = open(dir.path());
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (close, closed) = std::sync::mpsc::channel::<()>();
+    let roots = move |_: &mut dyn FnMut(Spare) -> Result<(), GcError>| {
+        begun.send(()).unwrap();
+        // Once for a collection: the test lets one begin.
+        closed.recv().unwrap();
+        Ok(())
+    };
+    content.bound_storage(MAX, Box::new(roots)).unwrap();
+    content.store().put_many(&(0..950u32).map(|n| leaf([n.to_le_bytes(); 250].concat())).collect::<Vec<_>>()).unwrap();
+    begins.recv().unwrap();
+    age(&content);
+    drop((content, runtime));
+    close.send(()).unwrap();
+    let begin = std::time::Instant::now();
+    let content = loop {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        match Content::open(dir.path(), runtime.handle()) {
+            Ok((content, _)) => break content,
+            Err(_) => assert!(begin.elapsed() < Duration::from_secs(60), "it is not closed"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(content.store().stat().unwrap().blocks, 950 - 256, "one step was taken");
+}
+
+#[test]
 fn a_put_that_does_not_fit_waits_until_garbage_has_gone() {
     for soon in [false, true] {
         let dir = tempfile::tempdir().unwrap();
