@@ -158,9 +158,14 @@ impl Table {
         if is_full { self.next_segment(known) } else { Ok(()) }
     }
 
-    /// Begins another segment, and removes the oldest one where there are too many.
+    /// Begins another segment, and removes the oldest one where there are too many. The one that is full is made safe first: nobody syncs it later,
+    /// and its list would be believed though its receipts were lost.
     fn next_segment(&self, known: &Known) -> Result<(), StoreError> {
-        let number = self.segments.read().latest.number;
+        let number = {
+            let Latest { number, path, file, .. } = &self.segments.read().latest;
+            file.sync_data().map_err(|e| StoreError::io("sync", path, &e))?;
+            *number
+        };
         let next = read_latest(&self.dir, number + 1)?;
         let mut segments = self.segments.write();
         let Latest { path, file, places, .. } = std::mem::replace(&mut segments.latest, next);
