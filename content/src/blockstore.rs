@@ -270,13 +270,12 @@ impl Blockstore {
     }
 
     /// Begins a collection of garbage; it ends when the answer is dropped. `None`: another one runs.
-    pub(crate) fn begin_sweep(&self) -> Option<Sweeping> {
-        self.0.disk.sweep.begin().then(|| Sweeping(self.clone()))
+    pub(crate) fn begin_sweep(&self) -> Option<Sweeping<'_>> {
+        self.0.disk.sweep.begin().then(|| Sweeping(self))
     }
 
     /// The multihashes of all blocks, in the order of their bytes. Blocks that come or go meanwhile may or may not be seen.
-    pub fn iter(&self) -> impl Iterator<Item = Result<Multihash, StoreError>> + use<> {
-        let store = self.clone();
+    pub fn iter(&self) -> impl Iterator<Item = Result<Multihash, StoreError>> + use<'_> {
         let mut page = Vec::new().into_iter();
         let mut last: Option<Multihash> = None;
         let mut ended = false;
@@ -288,7 +287,7 @@ impl Blockstore {
             if ended {
                 return None;
             }
-            match store.0.disk.index.page(last.as_ref(), PAGE) {
+            match self.0.disk.index.page(last.as_ref(), PAGE) {
                 Ok(next) => page = next.into_iter(),
                 Err(e) => {
                     ended = true;
@@ -383,10 +382,10 @@ impl Drop for Inner {
     }
 }
 
-/// The store while garbage is collected.
-pub(crate) struct Sweeping(Blockstore);
+/// The store while garbage is collected. It does not keep it open.
+pub(crate) struct Sweeping<'a>(&'a Blockstore);
 
-impl Sweeping {
+impl Sweeping<'_> {
     /// A block that is here; nobody relies on it for this.
     pub fn peek(&self, cid: &Cid) -> Result<Option<Bytes>, StoreError> {
         match block::inline_data(cid).or_else(|| self.0.0.disk.fresh.get(cid.hash())) {
@@ -432,7 +431,7 @@ impl Sweeping {
     }
 }
 
-impl Drop for Sweeping {
+impl Drop for Sweeping<'_> {
     fn drop(&mut self) {
         self.0.0.disk.sweep.end();
     }

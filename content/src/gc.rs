@@ -146,7 +146,7 @@ impl Drop for Temporary {
 }
 
 struct Marker<'a, 'db> {
-    sweeping: &'a Sweeping,
+    sweeping: &'a Sweeping<'a>,
     marks: redb::Table<'db, &'static [u8], u8>,
     queue: redb::Table<'db, u64, &'static [u8]>,
     path: PathBuf,
@@ -159,6 +159,12 @@ struct Marker<'a, 'db> {
 
 impl Marker<'_, '_> {
     fn mark(&mut self, store: &Blockstore, uses: &Uses, grace: Duration, roots: &mut Roots<'_>) -> Result<(), GcError> {
+        // What is in use and what is young come before the pins are read: an upload that ends meanwhile, or a hold that is let go, may leave a pin
+        // behind, where the pins were read already.
+        let now = SystemTime::now();
+        let young = now.checked_sub(grace + grace.min(crate::blockstore::BIRTH_EVERY)).unwrap_or(SystemTime::UNIX_EPOCH);
+        let since = uses.oldest_upload().map_or(young, |upload| upload.min(young));
+        let in_use = uses.roots(grace);
         let whole = |pin: &pin::Pin| pin.mode == Mode::Recursive && !pin.partial;
         // Those that must be whole come first: what they share with others is then followed under their rule.
         for now in [true, false] {
@@ -180,12 +186,10 @@ impl Marker<'_, '_> {
             Spare::Block(cid) => Ok(self.block(&cid.hash().to_bytes())?),
             Spare::Below(cid) => self.below(cid, false),
         })?;
-        for root in uses.roots(grace) {
+        // What came into use meanwhile may not have been looked at yet.
+        for root in in_use.into_iter().chain(uses.roots(grace)) {
             self.below(root, false)?;
         }
-        let now = SystemTime::now();
-        let young = now.checked_sub(grace + grace.min(crate::blockstore::BIRTH_EVERY)).unwrap_or(SystemTime::UNIX_EPOCH);
-        let since = uses.oldest_upload().map_or(young, |upload| upload.min(young));
         let sweeping = self.sweeping;
         sweeping.born_since(since, &mut |digest| self.block(&[&[0x12, 0x20], &digest[..]].concat()))?;
         Ok(())

@@ -3,7 +3,7 @@
 //! Each round spares less of what is young, until there is room. What was put or used in the last seconds always stays: whoever was told of a result
 //! must find the time to ask for it.
 
-use crate::blockstore::{Blockstore, Bound, StoreError};
+use crate::blockstore::{BIRTH_EVERY, Blockstore, Bound, StoreError};
 use crate::gc::{self, GcError, Spare};
 use crate::guard::Uses;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// For how long what is young is spared, in the order in which it is tried.
 const GRACES: [Duration; 3] = [gc::GRACE, Duration::from_secs(300), Duration::from_secs(10)];
+// How young a block is must be known as exactly as that.
+const _: () = assert!(BIRTH_EVERY.as_secs() <= GRACES[GRACES.len() - 1].as_secs());
 /// How often it is looked whether somebody else's collection has ended.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -59,7 +61,7 @@ fn make_room(store: &Blockstore, bound: &Bound, uses: &Uses, dir: &Path, roots: 
             Err(GcError::Stopped) => return,
             Err(error) => return tracing::warn!(%error, "the store is nearly full, and garbage cannot be collected"),
         }
-        if bound.has_room() {
+        if bound.has_room() || store.is_last() {
             return;
         }
     }

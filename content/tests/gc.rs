@@ -250,6 +250,42 @@ fn roots_in_use_named_ones_and_blocks_for_others_are_spared() {
 }
 
 #[test]
+fn what_was_in_use_when_a_collection_began_is_spared_if_it_is_pinned_behind_its_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, _runtime) = open(dir.path());
+    let (deep, other, kept) = (leaf("deep"), leaf("other"), leaf("kept"));
+    let root = node(1, &[*deep.cid()]);
+    let upload = content.upload();
+    content.store().put_many(&[deep.clone(), root.clone()]).unwrap();
+    // All pins have been read when the further roots are asked for.
+    let mut ends = Some(upload);
+    let report = content.collect_garbage(
+        NONE,
+        &mut |_| {
+            pin::put(content.store(), &Pin::recursive(*root.cid()))?;
+            drop(ends.take());
+            Ok(())
+        },
+        &mut |_| true,
+    );
+    assert_eq!(report.unwrap().removed, 0);
+    assert!(all_here(&content, &[deep, root]));
+    content.store().put_many(&[kept.clone(), other.clone()]).unwrap();
+    let mut ends = Some(content.hold(&[*kept.cid()]));
+    let report = content.collect_garbage(
+        NONE,
+        &mut |_| {
+            pin::keep(content.store(), &[*kept.cid()])?;
+            drop(ends.take());
+            Ok(())
+        },
+        &mut |_| true,
+    );
+    assert_eq!(report.unwrap().removed, 1);
+    assert!(all_here(&content, &[kept]) && !all_here(&content, &[other]));
+}
+
+#[test]
 fn a_pinned_dag_with_a_hole_stops_the_collection_unless_it_is_known_to_lie_elsewhere() {
     let dir = tempfile::tempdir().unwrap();
     let (content, _runtime) = open(dir.path());
@@ -325,6 +361,36 @@ fn a_store_that_nears_its_bound_collects_garbage_by_itself_and_spares_what_is_pi
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(all_here(&content, &[pinned, young]));
+}
+
+#[test]
+fn a_collection_of_the_keeper_ends_when_the_store_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (content, runtime) = open(dir.path());
+    let (begun, begins) = std::sync::mpsc::channel();
+    let (close, closed) = std::sync::mpsc::channel::<()>();
+    let roots = move |_: &mut dyn FnMut(Spare) -> Result<(), GcError>| {
+        begun.send(()).unwrap();
+        // Once for a collection: the test lets one begin.
+        closed.recv().unwrap();
+        Ok(())
+    };
+    content.bound_storage(MAX, Box::new(roots)).unwrap();
+    content.store().put_many(&(0..950u32).map(|n| leaf([n.to_le_bytes(); 250].concat())).collect::<Vec<_>>()).unwrap();
+    begins.recv().unwrap();
+    age(&content);
+    drop((content, runtime));
+    close.send(()).unwrap();
+    let begin = std::time::Instant::now();
+    let content = loop {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        match Content::open(dir.path(), runtime.handle()) {
+            Ok((content, _)) => break content,
+            Err(_) => assert!(begin.elapsed() < Duration::from_secs(60), "it is not closed"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(content.store().stat().unwrap().blocks, 950 - 256, "one step was taken");
 }
 
 #[test]

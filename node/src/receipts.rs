@@ -166,7 +166,7 @@ fn write(table: &Table, known: &Known, shared: &Shared) {
     let mut last = Instant::now();
     loop {
         let (batch, ended) = shared.next(last);
-        // The first after a pause waits for company; a second in which much comes is written in several parts, and synced once.
+        // The first after a pause is written and synced at once; a second in which much comes is written in several parts, and synced once.
         let durable = ended || last.elapsed() >= WRITE_EVERY;
         if durable {
             last = Instant::now();

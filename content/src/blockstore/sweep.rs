@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const USED_MAX: usize = 1 << 20;
 /// The table of births: time and number, then the digests of the blocks that were put then.
 pub(super) const BIRTHS: &str = "births";
-/// Blocks that are put again within this time are not written down again.
-pub(crate) const BIRTH_EVERY: Duration = Duration::from_secs(300);
+/// Blocks that are put again within this time are not written down again. It is the shortest time for which the keeper spares what is young.
+pub(crate) const BIRTH_EVERY: Duration = Duration::from_secs(10);
 /// Blocks that are remembered for that; beyond, they are written down again.
 const RECENT_MAX: usize = 65_536;
 /// Writes after which the oldest births are looked at, and how many of them.

@@ -118,11 +118,6 @@ impl Peer {
         }
     }
 
-    /// Whether this is being asked.
-    pub fn is_asked(&self, cid: &Cid) -> bool {
-        self.asks.contains_key(cid)
-    }
-
     /// Whether this was asked, now or a while ago.
     pub fn was_asked(&self, cid: &Cid) -> bool {
         self.asks.contains_key(cid) || self.recent.contains(cid)

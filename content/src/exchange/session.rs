@@ -228,18 +228,20 @@ impl Client {
         !self.wants.is_empty() || !self.surveys.is_empty()
     }
 
-    /// Asks the connected peers whether they have a block. Whoever is being asked for it already need not be asked again.
+    /// Asks the connected peers whether they have a block. Whoever is being asked already need not be asked again; who has answered is, unless it
+    /// declined: it may have it no more.
     pub fn survey(&mut self, now: Instant, cid: Cid, answer: oneshot::Sender<Surveyed>) {
         let asked: Vec<PeerId> = self.peers.keys().take(MAX_SURVEYED).copied().collect();
         if !self.surveys.begin(now, cid, &asked, answer) {
             return;
         }
-        let declined = |id: &PeerId| self.wants.get(&cid)?.standing.get(id).map(|standing| standing.has_declined());
         for id in asked {
-            if declined(&id) == Some(true) {
-                self.surveys.heard(&id, &cid, false);
-            } else if let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.is_asked(&cid)) {
-                peer.ask(now, cid, WantKind::Have);
+            match self.wants.get(&cid).and_then(|want| want.standing.get(&id)) {
+                Some(Standing::DontHave | Standing::Refused) => self.surveys.heard(&id, &cid, false),
+                Some(Standing::AskedHave | Standing::AskedBlock | Standing::Stalled) => {}
+                Some(Standing::Candidate) | None => {
+                    self.peers.get_mut(&id).into_iter().for_each(|peer| peer.ask(now, cid, WantKind::Have));
+                }
             }
         }
         self.end_surveys(now);
@@ -247,7 +249,8 @@ impl Client {
 
     fn end_surveys(&mut self, now: Instant) {
         for (cid, asked) in self.surveys.end(now) {
-            for id in asked.iter().filter(|_| !self.wants.contains_key(&cid)) {
+            let wanted_of = |id: &PeerId| self.wants.get(&cid).is_some_and(|want| want.standing.contains_key(id));
+            for id in asked.iter().filter(|id| !wanted_of(id)) {
                 if let Some(peer) = self.peers.get_mut(id) {
                     peer.forget(&cid, true);
                 }

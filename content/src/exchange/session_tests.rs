@@ -366,3 +366,36 @@ fn a_survey_asks_nobody_twice_and_takes_no_want_of_a_fetch_back() {
     gone.iter().for_each(|peer| world.client.disconnected(world.now, peer));
     assert_eq!(told.try_recv().unwrap(), Surveyed::default(), "whoever is gone is not waited for");
 }
+
+#[test]
+fn a_survey_asks_those_again_who_have_answered_an_earlier_question() {
+    let mut world = world(2, 0);
+    let (tell, mut first) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(7), tell);
+    assert_eq!((world.said(0), world.said(1)), (vec![("have", cid(7))], vec![("have", cid(7))]));
+    world.answer(0, vec![Presence::Have(cid(7))]);
+    assert!(first.try_recv().is_err(), "the other is slow");
+    let (tell, mut second) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(7), tell);
+    assert_eq!(world.said(0), [("have", cid(7))]);
+    world.answer(0, vec![Presence::Have(cid(7))]);
+    world.pass(SURVEY_WAIT);
+    let said = Surveyed { have: vec![world.peers[0].0], have_not: vec![], silent: vec![world.peers[1].0] };
+    assert_eq!((first.try_recv().unwrap(), second.try_recv().unwrap()), (said.clone(), said));
+}
+
+#[test]
+fn a_survey_that_ends_before_a_fetch_takes_back_what_the_fetch_does_not_ask() {
+    let mut world = world(SHORTLIST + 1, 0);
+    world.want([7]);
+    let strangers: Vec<usize> = (0..=SHORTLIST).filter(|peer| world.said(*peer).is_empty()).collect();
+    let [stranger] = strangers[..] else { panic!("{strangers:?}") };
+    let (tell, mut told) = tokio::sync::oneshot::channel();
+    world.client.survey(world.now, cid(7), tell);
+    assert_eq!(world.said(stranger), [("have", cid(7))]);
+    told.close();
+    world.pass(Duration::ZERO);
+    assert_eq!(world.said(stranger), [("cancel", cid(7))]);
+    assert!(world.client.is_waiting(), "the fetch goes on");
+    assert!((0..=SHORTLIST).all(|peer| world.said(peer).is_empty()));
+}

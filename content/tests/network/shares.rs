@@ -62,8 +62,8 @@ async fn a_modest_peer_is_served_in_turn_with_one_that_wants_a_thousand_blocks_a
     let (much, little) = (blocks(2, 1000, 16 << 10), blocks(3, 10, 16 << 10));
     a.content.store().put_many(&much).unwrap();
     a.content.store().put_many(&little).unwrap();
-    // All of it takes four seconds, and the little a twentieth of a second by itself.
-    a.content.limit_bandwidth(Some(4 << 20), None);
+    // All of it takes a minute, and the little under a second by itself.
+    a.content.limit_bandwidth(Some(256 << 10), None);
     greedy.connect(&a.host).await;
     modest.host.connect(&a.host).await;
     let want = |cid: &Cid| Want::Add { cid: *cid, kind: WantKind::Block, send_dont_have: true };
@@ -82,6 +82,7 @@ async fn a_modest_peer_is_served_in_turn_with_one_that_wants_a_thousand_blocks_a
     let by_then = *had.borrow();
     assert_eq!(fetched.blocks, 10);
     assert!(by_then < 900, "first come, first served: {by_then} of 1000 went before the 10 that the modest one wanted");
+    a.content.limit_bandwidth(None, None);
     soon(had.wait_for(|had| *had == 1000)).await.unwrap();
 }
 

@@ -9,7 +9,7 @@ use timerose_content::unixfs::Problem;
 use timerose_content::{Content, ContentError, EntryKind, FileReader, Pin, unixfs};
 use timerose_core::failure::Failure;
 
-use super::stream::send;
+use super::stream::{LEFT, send};
 use super::{Driver, of_content, of_store, of_unixfs};
 use crate::ports::{CarHow, Chunks, Imported, Scope, Span};
 
@@ -36,6 +36,8 @@ impl Driver {
         let fetching = whole.then(|| tokio::spawn(async move { ahead.fetch(vec![root], true, &[]).await }));
         let runtime = self.0.runtime.clone();
         let sent = self.walk(move |get| {
+            // Blocks are read for long, and nothing is sent: whoever has left is to be noticed all the same.
+            let get: &mut Get<'_> = &mut |cid: &Cid| if chunks.is_closed() { Err(LEFT) } else { get(cid) };
             let to = terminus(&root, &path, get)?;
             let mut ready = BytesMut::new();
             let mut out = |bytes: Bytes| {

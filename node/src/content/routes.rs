@@ -25,6 +25,7 @@ impl Driver {
         let mut hints: Vec<PeerId> = hints.iter().filter_map(peer_of).collect();
         let mut tried = BTreeSet::new();
         let mut missed = BTreeSet::new();
+        let mut look_ups = 0;
         loop {
             let request = Fetch { roots: roots.clone(), hints: hints.clone(), recursive, limit_bytes: FETCH_MAX };
             let error = match self.0.content.fetch(request).await {
@@ -32,9 +33,10 @@ impl Driver {
                 Err(error) => error,
             };
             let missing = match &error {
-                FetchError::NotFound { cid, .. } if tried.len() < LOOK_UPS => *cid,
+                FetchError::NotFound { cid, .. } if look_ups < LOOK_UPS => *cid,
                 _ => return Err(named(of_fetch(error), &tried, &missed)),
             };
+            look_ups += 1;
             let keys: BTreeSet<Cid> = roots.iter().take(ROOTS).copied().chain([missing]).collect();
             let finder = &self.0.routes.finder;
             let found = join_all(keys.into_iter().map(|cid| finder.reach(cid, tried.clone()))).await;

@@ -14,7 +14,7 @@ use crate::ports::{Chunks, Opened};
 const CHUNK_WAIT: Duration = Duration::from_secs(60);
 
 /// What ends a stream that nobody reads any more: not to be told to anybody.
-const LEFT: Failure = Failure::Cancelled;
+pub(super) const LEFT: Failure = Failure::Cancelled;
 
 /// Hands a chunk on; a reader that has gone, or does not read, ends it.
 pub(super) fn send(runtime: &Handle, chunks: &Chunks, chunk: Bytes) -> Result<(), Failure> {

@@ -152,15 +152,22 @@ impl Table {
         drop(segments);
         let mut segments = self.segments.write();
         segments.latest.len += bytes.len() as u64;
+        // A key may have been forgotten with the oldest segment while this was on its way.
+        places.iter().filter(|(_, place)| place & MEMO != 0).for_each(|(name, _)| known.add(u128::from(*name)));
         segments.latest.places.extend(places);
         let is_full = segments.latest.len >= self.segment_bytes;
         drop(segments);
         if is_full { self.next_segment(known) } else { Ok(()) }
     }
 
-    /// Begins another segment, and removes the oldest one where there are too many.
+    /// Begins another segment, and removes the oldest one where there are too many. The one that is full is made safe first: nobody syncs it later,
+    /// and its list would be believed though its receipts were lost.
     fn next_segment(&self, known: &Known) -> Result<(), StoreError> {
-        let number = self.segments.read().latest.number;
+        let number = {
+            let Latest { number, path, file, .. } = &self.segments.read().latest;
+            file.sync_data().map_err(|e| StoreError::io("sync", path, &e))?;
+            *number
+        };
         let next = read_latest(&self.dir, number + 1)?;
         let mut segments = self.segments.write();
         let Latest { path, file, places, .. } = std::mem::replace(&mut segments.latest, next);
@@ -351,6 +358,22 @@ mod tests {
             table.memo_keys(&known);
             check(&table, &known);
         }
+    }
+
+    #[test]
+    fn a_key_that_comes_again_just_before_its_segment_goes_is_known() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (table, known) = (Table::open_with(dir.path(), 1, 3).expect("opened"), Known::default());
+        let again = sealed(0);
+        let key = again.names.key.expect("pure");
+        table.write(std::slice::from_ref(&again), &known, false).expect("written");
+        table.write(&[sealed(1)], &known, false).expect("written");
+        // It waits to be written a second time.
+        known.add(half(&key));
+        table.write(&[sealed(2)], &known, false).expect("written");
+        assert!(!known.may_hold(&key), "its segment is gone");
+        table.write(&[again], &known, false).expect("written");
+        assert!(known.may_hold(&key));
     }
 
     #[test]
