@@ -367,8 +367,8 @@ fn a_store_that_nears_its_bound_collects_garbage_by_itself_and_spares_what_is_pi
 fn a_collection_of_the_keeper_ends_when_the_store_is_closed() {
     let dir = tempfile::tempdir().unwrap();
     let (content, runtime) = open(dir.path());
-    let (begun, begins) = std::sync::mpsc::channel();
-    let (close, closed) = std::sync::mpsc::channel::<()>();
+    let (begun, begins) = std::sync::mpsc::sync_channel(1);
+    let (close, closed) = std::sync::mpsc::sync_channel::<()>(1);
     let roots = move |_: &mut dyn FnMut(Spare) -> Result<(), GcError>| {
         begun.send(()).unwrap();
         // Once for a collection: the test lets one begin.
