@@ -367,10 +367,10 @@ impl Client {
 
     /// Gives queued wants to candidates with room: the least busy, in turn.
     fn assign(&mut self, now: Instant) {
-        if !self.peers.values().any(Peer::has_room) {
-            return;
-        }
         for _ in 0..self.queue.len() {
+            if !self.peers.values().any(Peer::has_room) {
+                return;
+            }
             let Some(cid) = self.queue.pop_front() else { return };
             let Some(want) = self.wants.get_mut(&cid) else { continue };
             let candidates = || want.standing.iter().filter(|(_, s)| **s == Standing::Candidate).map(|(id, _)| *id);
