@@ -12,7 +12,6 @@ import base64
 import hashlib
 import json
 import os
-import socket
 import sys
 import threading
 import time
@@ -33,12 +32,6 @@ def tell(answer):
         lines.write(json.dumps(answer) + "\n")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def configure():
     """Makes the repository, on loopback alone: no bootstrap peers, no discovery, no relays."""
     os.makedirs(folder, exist_ok=True)
@@ -47,7 +40,7 @@ def configure():
         sys.exit("the repository could not be made")
     with open(path) as file:
         config = json.load(file)
-    config["Addresses"].update(Swarm=[f"/ip4/127.0.0.1/tcp/{free_port()}"], API="/ip4/127.0.0.1/tcp/0", Gateway=[], NoAnnounce=[])
+    config["Addresses"].update(Swarm=["/ip4/127.0.0.1/tcp/0"], API="/ip4/127.0.0.1/tcp/0", Gateway=[], NoAnnounce=[])
     config["Swarm"].update(DisableNatPortMap=True, AddrFilters=[], EnableHolePunching=False,
                            RelayClient={"Enabled": False}, RelayService={"Enabled": False})
     config.update(Bootstrap=[], Peering={"Peers": []}, Discovery={"MDNS": {"Enabled": False}}, Routing={"Type": "dhtserver"},
