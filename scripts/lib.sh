@@ -1,4 +1,4 @@
-# Shared by the scripts: headings, and processes that can be ended with all their children. Sourced, not run.
+# Shared by the scripts: headings, values out of JSON, and processes that can be ended with all their children. Sourced, not run.
 # shellcheck shell=bash
 
 # say TEXT…: one line of narration on stdout.
@@ -6,6 +6,9 @@ say() { printf '%s\n' "$*"; }
 
 # heading TEXT…: the start of a new part.
 heading() { printf '\n== %s\n' "$*"; }
+
+# field FILE EXPRESSION: a value out of a JSON document, by a Python expression over `doc`.
+field() { python3 -c 'import json, sys; doc = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"; }
 
 # start CMD…: runs CMD in the background as the leader of its own process group, so that stop_group reaches all of its
 # children and an interrupt is not ignored. Its process id is left in $started. The caller redirects.
